@@ -6,18 +6,17 @@ looks for every view and lesson.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import separable as sep
-from separable.cost import factor_costs
-from separable.cost.cost_text import quantity
-from separable.machine import shipped_profiles
-from separable.plan import sweep_sizes
+
+sys.path.insert(0, str(Path(__file__).parent))  # also when the page is loaded by its path
+import figure_values as value
 
 __all__ = ["FIGURES", "PAGE", "VIEWS", "Figure", "rows", "written"]
 
@@ -62,130 +61,11 @@ class Figure:
     says: str = ""
 
 
-# How the figures are computed
-
-
-def _vectors(kernel: Any) -> str:
-    answer = sep.is_separable(kernel)
-    column, row = (" ".join(f"{v:g}" for v in vector) for vector in answer.vectors)
-    kind = "integers" if answer.factors.dtype.kind == "i" else "numbers"
-    return f"[{column}] (column) x [{row}] (row), {kind}"
-
-
-def _ranks(*kernels: Any, tol: float | None = None) -> str:
-    found = [sep.spectrum(k.dense() if isinstance(k, sep.Factors) else k) for k in kernels]
-    return " / ".join(str(s.rank if tol is None else s.rank_for(tol)) for s in found)
-
-
-def _best_product() -> str:
-    answer = sep.is_separable(LAPLACIAN)
-    return f"rank {answer.rank}, best product {100 * answer.error:.0f} % off"
-
-
-def _turned() -> Any:
-    along = np.arange(-24, 25)
-    y, x = np.meshgrid(along, along, indexing="ij")
-    up, down = (y + x) / np.sqrt(2), (y - x) / np.sqrt(2)
-    return np.exp(-(up**2) / 72 - down**2 / 8)
-
-
-def _filter(size: int, ndim: int) -> str:
-    count = sep.cost.count_kernel(np.ones((size,) * ndim), 1)
-    return f"{count.dense} / {count.needed:.0f} = {count.ratio:.1f}"
-
-
-def _layer(shape: tuple[int, ...], size: int, filters: int) -> str:
-    kernel = (size,) * (len(shape) - 1)
-    space = "zyx"[-len(kernel) :]
-    dense = sep.cost.conv(shape, kernel, filters).multiplications
-    parts = factor_costs(shape, kernel, filters, f"oc{space} -> oc,c{space}").values()
-    deep, point = (cost.multiplications for cost in parts)
-    return f"{dense:,} / ({deep:,} + {point:,} = {deep + point:,}) = {dense / (deep + point):.3g}"
-
-
-def _strips() -> str:
-    dense = sep.cost.conv((15, 15, 1), (3, 3), 1).multiplications
-    parts = factor_costs((15, 15, 1), (3, 3), 1, "ocyx -> ocy,ocx").values()
-    first, second = (cost.multiplications for cost in parts)
-    return f"{dense:,} / ({first} + {second} = {first + second:,}) = {dense / (first + second):.2f}"
-
-
-def _multiplied() -> str:
-    middle = factor_costs((12, 12, 3), (5, 5), 256, "ocyx -> oc,cyx", rank=2)
-    positions = (12 - 5 + 1) ** 2
-    return f"8x8x{middle['cyx'].multiplications // (positions * 25)}"
-
-
-def _over(filters: int, size: int) -> float:
-    shape, kernel = (size, size, 64), (size, size)
-    apart = sep.cost.separable(shape, kernel, filters).multiplications
-    return apart / sep.cost.conv(shape, kernel, filters).multiplications
-
-
-def _share(filters: int, size: int) -> str:
-    return f"{_over(filters, size):.5f}"
-
-
-def _times(size: int) -> str:
-    return " to ".join(f"{1 / _over(filters, size):.1f}" for filters in (64, 1024))
-
-
-def _even(size: int, ndim: int) -> str:
-    kernel, shape = (size,) * ndim, (*(size,) * ndim, 1)
-    dense = sep.cost.conv(shape, kernel, 256).multiplications
-    return f"{dense / sep.cost.separable(shape, kernel, 256).multiplications:.1f}"
-
-
-def _fewer(size: int, ndim: int, multiplier: int) -> str:
-    kernel, shape = (size,) * ndim, (*(size,) * ndim, 1)
-    dense = sep.cost.conv(shape, kernel, 256).multiplications
-    apart = sep.cost.separable(shape, kernel, 256, depth_multiplier=multiplier).multiplications
-    return f"{dense / apart:.1f}" if dense > apart else f"1 / {apart / dense:.3f}"
-
-
-def _crossing(size: int) -> str:
-    channels = 64
-    layer = sep.cost.separable((*(1, 1), channels), (size, size), channels, padding="same")
-    at = next(
-        n
-        for n in range(1, 10 * size**2)
-        if sep.cost.attention(n, channels, counted="alike").multiplications
-        >= n * layer.multiplications
-    )
-    return f"N = {at}"
-
-
-def _detectors() -> str:
-    one = np.zeros((1, 2, 3, 3))
-    one[0, 0, :, 1], one[0, 1, 1, :] = 1, 1  # red vertical, blue horizontal
-    both = np.concatenate([one, one[:, ::-1]])
-    ranks = [sep.spectrum(w, "ocyx -> oc,cyx").rank for w in (one, both)]
-    return f"M = {ranks[0]} for one, M = {ranks[1]} for both"
-
-
-def _network(name: str, **options: Any) -> str:
-    """Return parameters and multiply-adds of a network of the library."""
-    resolution = options.pop("resolution", None)
-    model = sep.nn.models.create(name, **options)
-    space = model.sample_shape[1:] if resolution is None else (resolution,) * 2
-    total = sep.nn.ledger(model, (1, 3, *space), backward=False).total
-    return f"{quantity(total.parameters)}, {quantity(total.macs)}"
-
-
-def _first_layer() -> str:
-    """Return the multiply-adds of the two steps of the first separable layer of MobileNet."""
-    found = sep.nn.ledger(sep.nn.models.create("mobilenet_v1"), (1, 3, 224, 224), backward=False)
-    steps = (found[f"stages.0.0.{step}"].cost.macs for step in ("depthwise", "pointwise"))
-    return " + ".join(map(quantity, steps))
-
-
 # The figures
 
 KERNELS, OUTPUTS, LAYERS = "Kernels", "Multiplications per output", "Layers"
 EXACT, NETWORKS, OTHERS = "When a dense layer is separable", "Published networks", "Other crossings"
-TEXTBOOK = [[3, 6, 9], [4, 8, 12], [5, 10, 15]]
-SOBEL = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
-LAPLACIAN = [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
+SLIPS = "Slips in introductions"
 SINGLE = "separable cost conv --in 15x15x1 --kernel 3x3 --filters 1"
 
 
@@ -193,17 +73,17 @@ def _kernel_rows() -> Iterator[Figure]:
     k = sep.kernels
     yield Figure(
         KERNELS, "`3 6 9; 4 8 12; 5 10 15`", "[3 4 5] (column) x [1 2 3] (row), integers",
-        lambda: _vectors(TEXTBOOK), 'separable kernel "3 6 9; 4 8 12; 5 10 15"',
+        lambda: value.vectors(value.TEXTBOOK), 'separable kernel "3 6 9; 4 8 12; 5 10 15"',
         ("Separable: the product of one vector per axis.", "y 3 4 5", "x 1 2 3"),
         "Kernel", 1, "y 3 4 5",
     )  # fmt: skip
     yield Figure(
-        KERNELS, "Sobel", "[1 2 1] (column) x [-1 0 1] (row), integers", lambda: _vectors(SOBEL),
+        KERNELS, "Sobel", "[1 2 1] (column) x [-1 0 1] (row), integers", lambda: value.vectors(value.SOBEL),
         "separable kernel sobel", ("y 1 2 1", "x -1 0 1"), "Kernel", 1, "x -1 0 1",
     )  # fmt: skip
     yield Figure(
         KERNELS, "Gaussian, box and binomial in 1 to 3 dimensions", "rank 1 / 1 / 1 / 1",
-        lambda: "rank " + _ranks(
+        lambda: "rank " + value.ranks(
             k.gaussian(2), k.gaussian(2, ndim=3), k.box((5, 7)), k.binomial(4, ndim=3)
         ),
         "separable kernel gaussian:2 --ndim 3", ("Separable: the product of one vector per axis.",),
@@ -211,7 +91,7 @@ def _kernel_rows() -> Iterator[Figure]:
     )  # fmt: skip
     yield Figure(
         KERNELS, "Laplacian of Gaussian; Gabor at 30 and 45 degrees", "rank 2 / 2 / 2",
-        lambda: "rank " + _ranks(
+        lambda: "rank " + value.ranks(
             k.laplacian_of_gaussian(3), k.gabor(8, np.pi / 6), k.gabor(8, np.pi / 4)
         ),
         "separable kernel log:3", ("Not separable: the sum of 2 separable terms (rank 2).",),
@@ -220,22 +100,22 @@ def _kernel_rows() -> Iterator[Figure]:
     disks = [k.disk(radius) for radius in (5, 10, 20, 40)]
     yield Figure(
         KERNELS, "disk of radius 5 / 10 / 20 / 40", "rank 4 / 7 / 13 / 25",
-        lambda: "rank " + _ranks(*disks), "separable kernel disk:10", ("(rank 7)",),
+        lambda: "rank " + value.ranks(*disks), "separable kernel disk:10", ("(rank 7)",),
         "Kernel", 2, "disk of radius 10 21x21 7 7 7",
     )  # fmt: skip
     yield Figure(
         KERNELS, "the same, terms for an error of 1 %", "4 / 7 / 13 / 25",
-        lambda: _ranks(*disks, tol=0.01), "separable kernel disk:10 --tol 0.01", ("(rank 7)",),
+        lambda: value.ranks(*disks, tol=0.01), "separable kernel disk:10 --tol 0.01", ("(rank 7)",),
         "Kernel", 2, "disk of radius 40 81x81 25 25 25",
     )  # fmt: skip
     yield Figure(
         KERNELS, "Gaussian with sigmas 6 and 2 at 45 degrees, terms for 1 % and 0.1 %", "7 / 10",
-        lambda: f"{_ranks(_turned(), tol=0.01)} / {_ranks(_turned(), tol=0.001)}",
+        lambda: f"{value.ranks(value.turned(), tol=0.01)} / {value.ranks(value.turned(), tol=0.001)}",
         lesson=2, says="at 45 degrees 49x49 41 7 10",
     )  # fmt: skip
     yield Figure(
         KERNELS, "most kernels are not separable: the Laplacian", "rank 2, best product 10 % off",
-        _best_product,
+        value.best_product,
         'separable kernel "0 1 0; 1 -4 1; 0 1 0" --rank 1',
         ("Not separable", "with an error of 0.1.", "Singular values"), "Kernel", 1,
         "rank 2, not separable",
@@ -254,13 +134,13 @@ def _count_rows() -> Iterator[Figure]:
         law = "K/2" if ndim == 2 else "K²/3"
         yield Figure(
             OUTPUTS, f"kernel {'x'.join([str(size)] * ndim)}, {law}", figure,
-            lambda size=size, ndim=ndim: _filter(size, ndim),
+            lambda size=size, ndim=ndim: value.filter_count(size, ndim),
             f"separable kernel box:{size} --ndim {ndim}", (words.format(dense, few, ndim, ratio),),
             "Kernel", lesson, says,
         )  # fmt: skip
     yield Figure(
         OUTPUTS, "dense layer 3x3, C_in = 64, C_out = 128", "73,728 / (576 + 8,192 = 8,768) = 8.41",
-        lambda: _layer((3, 3, 64), 3, 128),
+        lambda: value.layer((3, 3, 64), 3, 128),
         "separable cost conv --in 3x3x64 --kernel 3x3 --filters 128",
         ("73,728", "8,768", "8.41 times fewer"), "Layers", 7, "128 8.41",
     )  # fmt: skip
@@ -270,39 +150,63 @@ def _layer_rows() -> Iterator[Figure]:
     conv = "separable cost conv --in {} --kernel {} --filters {} --depth 2"
     yield Figure(
         LAYERS, "12x12x3, 5x5, C_out = 256", "1,228,800 / (4,800 + 49,152 = 53,952) = 22.8",
-        lambda: _layer((12, 12, 3), 5, 256), conv.format("12x12x3", "5x5", 256),
+        lambda: value.layer((12, 12, 3), 5, 256), conv.format("12x12x3", "5x5", 256),
         ("8x8x256", "1,228,800", "depthwise 4,800", "pointwise 49,152", "53,952", "22.8 times"),
         "Layers", 6, "4,800 + 49,152 = 53,952",
     )  # fmt: skip
     yield Figure(
         LAYERS, "15x15x3, 3x3, C_out = 10", "45,630 / (4,563 + 5,070 = 9,633) = 4.74",
-        lambda: _layer((15, 15, 3), 3, 10), conv.format("15x15x3", "3x3", 10),
+        lambda: value.layer((15, 15, 3), 3, 10), conv.format("15x15x3", "3x3", 10),
         ("13x13x10", "45,630", "depthwise 4,563", "pointwise 5,070", "9,633", "4.74 times"),
         "Layers", 6, "4,563 + 5,070 = 9,633",
     )  # fmt: skip
     yield Figure(
         LAYERS, "15x15x1, 3x3 as 3x1 and then 1x3, one filter",
-        "1,521 / (585 + 507 = 1,092) = 1.39", _strips, SINGLE,
+        "1,521 / (585 + 507 = 1,092) = 1.39", value.strips, SINGLE,
         ("1,521", "1,092", "585 + 507", "1.39 times fewer"), "", 6, "585 + 507 = 1,092",
     )  # fmt: skip
     yield Figure(
-        LAYERS, "12x12x3, 5x5, M = 2: depthwise output", "8x8x6", _multiplied,
+        LAYERS, "12x12x3, 5x5, M = 2: depthwise output", "8x8x6", value.multiplied,
         "separable cost separable --in 12x12x3 --kernel 5x5 --filters 256 --multiplier 2",
         ("depthwise 9,600",), "Layers", 6, "depthwise output: (1, 6, 8, 8)",
     )  # fmt: skip
     large = "separable cost separable --in 32x32x3 --kernel 32x32 --filters 3"
     yield Figure(
-        LAYERS, "separable over dense, C_out = 3, K = 32", "0.33431", lambda: _share(3, 32), large,
+        LAYERS, "separable over dense, C_out = 3, K = 32", "0.33431", lambda: value.share(3, 32), large,
         ("2.99 times fewer",), "Layers", 7, "K = 32: 0.3343099",
     )  # fmt: skip
     yield Figure(
-        LAYERS, "the same, K = 1024: never below 1/3", "0.33333", lambda: _share(3, 1024),
+        LAYERS, "the same, K = 1024: never below 1/3", "0.33333", lambda: value.share(3, 1024),
         large.replace("32x32", "1024x1024"), ("3.00 times fewer",), "Layers", 7, "0.3333343",
     )  # fmt: skip
     yield Figure(
-        LAYERS, "dense over separable, 3x3, C_out = 64 .. 1024", "7.9 to 8.9", lambda: _times(3),
+        LAYERS, "the same, K = 32, 64 .. 1024: the curve", "0.33431 0.33358 0.33339 0.33335 0.33334 0.33333",
+        lambda: value.curve(3), lesson=7, says="K = 64: 0.3335775",
+    )  # fmt: skip
+    yield Figure(
+        LAYERS, "dense over separable, 3x3, C_out = 64 .. 1024", "7.9 to 8.9", lambda: value.times(3),
         "separable cost conv --in 3x3x64 --kernel 3x3 --filters 1024", ("8.92 times fewer",),
         "Layers", 7, "1024 8.92",
+    )  # fmt: skip
+
+
+def _slip_rows() -> Iterator[Figure]:
+    yield Figure(
+        SLIPS, "dense over separable, K = 5, C_in = 3, C_out = 256, and two lines with slips",
+        "22.78, not 0.267 or 0.0439", value.derivation, lesson=6, says="with a slip 0.267",
+    )  # fmt: skip
+    yield Figure(
+        SLIPS, "3x1 and then 1x3 on 15x15: the second pass runs on 13x15", "1,092, not 1,170",
+        value.second_strip, SINGLE, ("1,521", "1,092", "585 + 507", "1.39 times fewer"), "", 6,
+        "1,170 counts the second strip",
+    )  # fmt: skip
+    yield Figure(
+        SLIPS, "positions of a 3x3 kernel on 15x15", "169, not 225", value.positions, lesson=6,
+        says="13 x 13 is 169",
+    )  # fmt: skip
+    yield Figure(
+        SLIPS, "4,800 + 49,152", "53,952, not 52,952",
+        lambda: f"{sep.cost.separable((12, 12, 3), (5, 5), 256).multiplications:,}, not 52,952", lesson=6, says="the sum is 53,952, where 52,952",
     )  # fmt: skip
 
 
@@ -313,7 +217,7 @@ def _exact_rows() -> Iterator[Figure]:
         kernel = "x".join([str(size)] * ndim)
         yield Figure(
             EXACT, f"break-even multiplier, {kernel}, C_out = 256", figure,
-            lambda size=size, ndim=ndim: _even(size, ndim),
+            lambda size=size, ndim=ndim: value.even(size, ndim),
             f"separable cost conv --in {kernel}x1 --kernel {kernel} --filters 256",
             (f"{printed} times fewer",), "Layers", 8, figure,
         )  # fmt: skip
@@ -326,14 +230,18 @@ def _exact_rows() -> Iterator[Figure]:
         says = "1.035 of dense" if multiplier == 9 else f"{figure} times"
         yield Figure(
             EXACT, f"dense over separable, {kernel}, C_out = 256, M = {multiplier}", figure,
-            lambda size=size, ndim=ndim, m=multiplier: _fewer(size, ndim, m),
+            lambda size=size, ndim=ndim, m=multiplier: value.fewer(size, ndim, m),
             f"separable cost separable --in {kernel}x1 --kernel {kernel} --filters 256 "
             f"--multiplier {multiplier}",
             (printed,), "Layers", 8, says,
         )  # fmt: skip
     yield Figure(
+        EXACT, "error of the best layer, from the singular values beyond M, for the two detectors below",
+        "0.577 with M = 1, 0.000 with M = 2", value.best_layer, lesson=8, says="1 0.577",
+    )  # fmt: skip
+    yield Figure(
         EXACT, "red vertical crossing blue horizontal, and exchanged", "M = 1 for one, M = 2 for both",
-        _detectors, lesson=8, says="one detector: rank 1",
+        value.detectors, lesson=8, says="one detector: rank 1",
     )  # fmt: skip
 
 
@@ -360,14 +268,14 @@ def _network_rows() -> Iterator[Figure]:
         words = ", ".join("dense" if v is True else f"{o} {v}" for o, v in options.items())
         yield Figure(
             NETWORKS, f"{name}{', ' if words else ''}{words}: parameters, multiply-adds ({published} published)",
-            ours, lambda name=name, options=options: _network(name, **options),
+            ours, lambda name=name, options=options: value.network(name, **options),
             f"separable cost {name} {flags}".strip(), tuple(ours.split(", ")), "Layers",
             14 if name.startswith("eff") else 7 if not options else 0,
             {"efficientnet_b0": "B0 386 M 5.29 M", "efficientnet_b1": "B1 240 7.79 M"}.get(name, ""),
         )  # fmt: skip
     yield Figure(
         NETWORKS, "mobilenet_v1, first separable layer: depthwise + pointwise multiply-adds",
-        "3.61 M + 25.7 M", _first_layer, "separable cost mobilenet_v1 --depth 4",
+        "3.61 M + 25.7 M", value.first_layer, "separable cost mobilenet_v1 --depth 4",
         ("stages.0.0.depthwise 3.61 M", "stages.0.0.pointwise 25.7 M"), "Layers",
     )  # fmt: skip
     yield Figure(
@@ -378,51 +286,36 @@ def _network_rows() -> Iterator[Figure]:
 
 def _other_rows() -> Iterator[Figure]:
     yield Figure(
-        OTHERS, "attention and a separable layer, k = 7", "N = 49", lambda: _crossing(7),
+        OTHERS, "attention and a separable layer, k = 7", "N = 49", lambda: value.crossing(7),
         "separable cost attention --in 7x7x64 --kernel 7x7", ("where N = K^2 = 49.",), "", 13,
         "7 x 7 49 50 places",
     )  # fmt: skip
     yield Figure(
-        OTHERS, "the same along one axis, k = 9", "N = 9", lambda: "N = 9" if _line(9) else "",
+        OTHERS, "the same along one axis, k = 9", "N = 9", lambda: "N = 9" if value.line(9) else "",
         "separable cost attention --in 9x64 --kernel 9", ("where N = K = 9.",),
     )  # fmt: skip
     yield Figure(
         OTHERS, "a depthwise layer of 128 channels: multiplications, bytes, dense over depthwise",
-        "128 times, 1.2 times", _traffic,
+        "128 times, 1.2 times", value.traffic,
         "separable cost conv --in 56x56x128 --kernel 3x3 --filters 128 --padding same --groups 128",
         ("mult/byte",), "Layers", 7, "128 times the multiplications, 1.2 times the bytes",
     )  # fmt: skip
     yield Figure(
         OTHERS, "kernels of rank 31, growing: passes, then FFT (of a reference computer)", "passes first, FFT later",
-        _fft, "separable plan --sweep --kernel disk:50 --shape 1024x1024", ("FFT predicted to be faster than passes",), "Kernel", 5,
+        value.fft, "separable plan --sweep --kernel disk:50 --shape 1024x1024", ("FFT predicted to be faster than passes",), "Kernel", 5,
         "FFT before all others",
     )  # fmt: skip
 
 
-def _line(size: int) -> bool:
-    """Return whether attention and a separable layer along one axis cost alike at N = k."""
-    layer = sep.cost.separable((size, 64), (size,), 64, padding="same")
-    return sep.cost.attention(size, 64, counted="alike").multiplications == layer.multiplications
-
-
-def _traffic() -> str:
-    shape, options = (56, 56, 128), {"padding": "same"}
-    dense = sep.cost.conv(shape, (3, 3), 128, **options)
-    deep = sep.cost.conv(shape, (3, 3), 128, groups=128, **options)
-    times = dense.multiplications / deep.multiplications
-    return f"{times:.0f} times, {dense.bytes / deep.bytes:.1f} times"
-
-
-def _fft() -> str:
-    machine = shipped_profiles()[0]  # the same on every computer
-    found = sweep_sizes(
-        (1024, 1024), rank=31, sizes=(3, 7, 151), machine=machine, threads=1
-    ).seconds
-    first, last = (found["passes"][at] < found["FFT"][at] for at in (0, -1))
-    return f"passes first, {'passes' if last else 'FFT'} later" if first else "FFT first"
-
-
-GROUPS = (_kernel_rows, _count_rows, _layer_rows, _exact_rows, _network_rows, _other_rows)
+GROUPS = (
+    _kernel_rows,
+    _count_rows,
+    _layer_rows,
+    _slip_rows,
+    _exact_rows,
+    _network_rows,
+    _other_rows,
+)
 FIGURES = tuple(figure for group in GROUPS for figure in group())
 
 

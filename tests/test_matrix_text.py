@@ -271,6 +271,33 @@ def test_messages_lead_to_the_right_notation(capsys: pytest.CaptureFixture[str])
         assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--rank", "1"]])
+def test_a_matrix_may_begin_with_a_minus(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A matrix is not taken for an option, wherever it stands."""
+    for text in ("-1 0 1; -2 0 2; -1 0 1", "-1 0 1\n-2 0 2\n-1 0 1"):
+        assert run(["kernel", *options, text]) == 0
+        printed = capsys.readouterr().out
+        if "--json" in options:
+            assert json.loads(printed)["kernel"] == [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
+        else:
+            assert "-1 0 1; -2 0 2; -1 0 1: 3x3, sum 0" in printed
+    assert run(["plan", "-s", "64x64", "-k", "-1 0 1; -2 0 2; -1 0 1"]) == 0
+    assert "9 dense" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["3", "6", "9"], ["-1", "0", "1"], ["3", "6", "9;", "4", "8", "12"]]
+)
+def test_a_matrix_without_quotes_is_told_to_have_some(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["kernel", *words]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert 'Write a matrix in quotes, for example "1 2 1; 2 4 2; 1 2 1".' in message
+
+
 def test_a_hundred_thousand_numbers_are_read() -> None:
     """A large kernel is read to the last bit, and a mistake behind it is found."""
     kernel = np.round(np.random.default_rng(0).random((100, 1000)), 4)

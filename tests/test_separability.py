@@ -82,3 +82,19 @@ def test_mistakes() -> None:
         sep.is_separable(np.eye(2), tol=-1)
     with pytest.raises(ArgumentError, match="Use `vectors`"):
         _ = sep.is_separable(np.ones((2, 2, 2))).row
+
+
+@pytest.mark.parametrize("text", ["3 6 9; 4 8 12; 5 10 15", "gaussian:2", "log:1.5"])
+def test_kernels_may_be_text(text: str) -> None:
+    kernel = sep.kernels.parse(text)
+    dense = kernel.dense() if isinstance(kernel, sep.Factors) else np.asarray(kernel)
+    assert bool(sep.is_separable(text)) == bool(sep.is_separable(dense))
+    np.testing.assert_array_equal(sep.spectrum(text).values, sep.spectrum(dense).values)
+    np.testing.assert_array_equal(sep.factorize(text).dense(), sep.factorize(dense).dense())
+
+
+def test_a_pattern_says_how_many_axes_a_kernel_of_the_catalogue_has() -> None:
+    assert sep.factorize("gaussian:1", "zyx -> z,y,x").shape == (9, 9, 9)
+    assert sep.spectrum("gaussian:1", "zyx -> z,yx").rank == 1
+    with pytest.raises(sep.errors.SeparableError, match="Did you mean `sobel`"):
+        sep.is_separable("sobl")

@@ -52,18 +52,18 @@ print("largest difference:", np.abs(dense - passes).max())
 
 # %%
 import matplotlib.pyplot as plt
+from separable.plot.style import COLOURS, colour_scale
 
-figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.3), layout="constrained")
 pictures = (photo, smoothed, passes)
 titles = ("photograph", "after the column [1 2 1]", "after the row [-1 0 1]")
 for ax, picture, title in zip(axes, pictures, titles, strict=True):
-    signed = picture.min() < 0
     limit = np.percentile(np.abs(picture), 99)
-    ax.imshow(
-        picture, cmap="RdBu_r" if signed else "gray", vmin=-limit if signed else 0, vmax=limit
-    )
+    grey = {"cmap": "gray", "vmin": 0, "vmax": limit}
+    drawn = ax.imshow(picture, **(colour_scale(picture, limit) if picture.min() < 0 else grey))
     ax.set_title(title, size=10)
     ax.set_axis_off()
+bar = figure.colorbar(drawn, ax=axes, shrink=0.9, label=COLOURS)
 
 # %%
 # Multiplications

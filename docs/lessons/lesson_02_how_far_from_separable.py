@@ -49,16 +49,20 @@ print(f"error of the product of the sums    {np.linalg.norm(disk - guess) / size
 # %%
 # Term by term
 # ------------
-# The first term is a soft square. Each further term corrects the corners and the edge.
+# The first term is a soft square. Each further term corrects the corners and the edge. Colours mean the
+# same in all lessons: blue is negative, white 0, red positive.
 import matplotlib.pyplot as plt
+from separable.plot.style import colour_scale
 
 shown = (1, 2, 4, found.rank)
 figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.9), layout="constrained")
 for ax, rank in zip(axes, shown, strict=True):
-    ax.imshow(sep.factorize(disk, "yx -> y,x", rank=rank).dense(), "RdBu_r", vmin=-1.2, vmax=1.2)
+    some = sep.factorize(disk, "yx -> y,x", rank=rank).dense()
+    drawn = ax.imshow(some, cmap="RdBu_r", vmin=-1.2, vmax=1.2)
     terms = "1 term" if rank == 1 else f"{rank} terms"
     ax.set_title(f"{terms}\nerror {found.errors[rank]:.1%}", size=10)
     ax.set_axis_off()
+bar = figure.colorbar(drawn, ax=axes, shrink=0.9, label="weight")
 
 # %%
 # Ranks of common kernels
@@ -128,7 +132,7 @@ figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.7), layout="constrained")
 axes[0].imshow(exact, cmap="gray", vmin=0, vmax=255)
 axes[0].set_title("filtered exactly", size=10)
 for ax, rank in zip(axes[1:], (1, 4), strict=True):
-    drawn = ax.imshow(pictures[rank], cmap="Blues", vmin=0, vmax=pictures[1].max())
+    drawn = ax.imshow(pictures[rank], **colour_scale(pictures[rank], pictures[1].max()))
     ax.set_title("difference with " + ("1 term" if rank == 1 else f"{rank} terms"), size=10)
 for ax in axes:
     ax.set_axis_off()

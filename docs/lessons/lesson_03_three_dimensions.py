@@ -116,6 +116,7 @@ edges = sep.convolve(volume, log)
 # %%
 # The middle slice, and a section across all slices:
 import matplotlib.pyplot as plt
+from separable.plot.style import COLOURS, colour_scale
 
 depth, height, width = volume.shape
 tall = height * spacing[1]
@@ -128,12 +129,13 @@ for column, (title, values) in zip(axes.T, pictures.items(), strict=True):
     limit = np.percentile(np.abs(values), 99)
     style = {"cmap": "gray", "vmin": 0, "vmax": limit}
     if title.startswith("Laplacian"):
-        style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    column[0].imshow(values[depth // 2, ::-1], aspect=spacing[1] / spacing[2], **style)
+        style = colour_scale(values, limit)
+    drawn = column[0].imshow(values[depth // 2, ::-1], aspect=spacing[1] / spacing[2], **style)
     column[0].set_title(title, size=10)
     column[1].imshow(values[::-1, height // 2], aspect=spacing[0] / spacing[2], **style)
     for ax in column:
         ax.set_axis_off()
+bar = figure.colorbar(drawn, ax=axes, shrink=0.9, label=COLOURS)
 
 # %%
 # The saving in multiplications and in time

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import separable as sep
-from separable.plot.style import ACCENT, INK, MAIN
+from separable.plot.style import ACCENT, INK, MAIN, colour_scale
 
 short = "--short" in sys.argv  # the short form takes a smaller ground
 side, bands = (64 if short else 192), 96
@@ -122,17 +122,19 @@ print(f"largest difference: {np.abs(found - by_hand).max():.1e} of {np.abs(found
 # Detection
 # ---------
 # The response at the band of the absorption, first with the spectral filter alone, then with both,
-# beside the true shares. The number is the correlation with the truth.
+# beside the true shares. The number is the correlation with the truth. Blue is negative, red positive.
 at = np.argmin(np.abs(light - 2.2))
 alone = sep.correlate(cube, band_filter, axes=0)[at]
 answers = {"spectrum alone": alone, "spectrum and ground": found[at]}
-figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.0), layout="constrained")
 for ax, (title, answer) in zip(axes, answers.items(), strict=False):
     agreement = np.corrcoef(answer.ravel(), shares[2].ravel())[0, 1]
     print(f"{title:20} {agreement:.3f}")
-    ax.imshow(answer, cmap="Blues", vmin=0, vmax=np.percentile(answer, 99.5))
+    drawn = ax.imshow(answer, **colour_scale(answer, np.percentile(answer, 99.5)))
+    figure.colorbar(drawn, ax=ax, shrink=0.7)
     ax.set_title(f"{title}: {agreement:.2f}", size=10)
-axes[2].imshow(shares[2], cmap="Blues", vmin=0)
+drawn = axes[2].imshow(shares[2], **colour_scale(shares[2]))
+bar = figure.colorbar(drawn, ax=axes[2], shrink=0.7)
 axes[2].set_title("the mineral's share", size=10)
 for ax in axes:
     ax.set_axis_off()

@@ -95,7 +95,7 @@ table("sigma", sigmas, clock, plans)
 # %%
 # Lines are predictions; marks were measured on the machine that built this page.
 import matplotlib.pyplot as plt
-from separable.plot.style import ACCENT, INK, MAIN, MUTED
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, plain_ticks
 
 STYLES = {
     "separable": (MAIN, "o", "-", "two passes"),
@@ -115,7 +115,8 @@ def draw(at, predicted, clock, label):
             ax.plot(at, clock[name], mark, color=colour)
     ax.set_xscale("log", base=2)
     ax.set(yscale="log", xlabel=label, ylabel="time (ms)", xticks=at, xticklabels=at)
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
+    plain_ticks(ax.yaxis)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 

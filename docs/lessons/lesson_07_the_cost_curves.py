@@ -58,12 +58,12 @@ for at, n in enumerate(filters):
 # The column for 3 x 3 contains the factor of "8 to 9" that is often quoted. The limit for many
 # filters is K² = 9, which is never quite reached.
 import matplotlib.pyplot as plt
-from separable.plot.style import ACCENT, INK, MAIN, MUTED
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, plain_ticks
 
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
 axes[0].plot(sizes, large, "o-", color=MAIN)
 axes[0].axhline(1 / 3, color=MUTED, ls="--")
-axes[0].text(sizes[0], 1 / 3, "1 / C_out", color=MUTED, va="top")
+axes[0].text(sizes[0], 1 / 3 - 5e-5, "1 / C_out", color=MUTED, va="top")
 axes[0].set_xscale("log", base=2)
 axes[0].set(
     xlabel="size of the kernel, K", ylabel="separable over dense", title="three filters",
@@ -258,9 +258,8 @@ ax.set(
     xscale="log", yscale="log", xlabel="multiplications per byte",
     ylabel="billion multiplications per second", title="the roofline of one core of this machine",
 )  # fmt: skip
-ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n < 1.5e-9 * peak]
-ax.set_yticks(ticks, ticks)
-ax.minorticks_off()
+plain_ticks(ax.xaxis)
+plain_ticks(ax.yaxis)
 ax.legend(frameon=False, loc="lower right")
 ax.spines[["top", "right"]].set_visible(False)
 

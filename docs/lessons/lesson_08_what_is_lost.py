@@ -50,7 +50,7 @@ print("crossings of either kind:", wanted.sum(axis=(0, 2, 3)))
 
 # %%
 import matplotlib.pyplot as plt
-from separable.plot.style import ACCENT, INK, MAIN
+from separable.plot.style import ACCENT, INK, MAIN, plain_ticks
 from matplotlib.colors import to_rgb
 
 
@@ -254,6 +254,7 @@ for name, (colour, dashes) in styles.items():
     smooth = sep.ndimage.uniform_filter1d(losses[2, name], 25, mode="nearest")
     ax.plot(smooth, dashes, color=colour, label=name)
 ax.set(yscale="log", xlabel="step", ylabel="loss, mean over seeds", title="two detectors")
+plain_ticks(ax.yaxis)
 ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 

@@ -22,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 import separable as sep
+from separable.plot.style import ACCENT, MAIN, plain_ticks
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
@@ -101,11 +102,12 @@ runs = {name: [trained(layer, seed) for seed in range(SEEDS)] for name, layer in
 
 # %%
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-for (name, found), colour in zip(runs.items(), ("#1f5fa8", "#c2501b"), strict=True):
+for (name, found), colour in zip(runs.items(), (MAIN, ACCENT), strict=True):
     for number, (_, losses, _) in enumerate(found):
         smooth = np.convolve(losses, np.ones(10) / 10, mode="valid")
         ax.plot(smooth, color=colour, alpha=0.8, label=None if number else name)
 ax.set(xlabel="step", ylabel="loss, mean of 10 steps", yscale="log", title="Both learn")
+plain_ticks(ax.yaxis)
 ax.legend(frameon=False)
 
 # %%

@@ -22,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 import separable as sep
+from separable.plot.style import ACCENT, MAIN, MUTED
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
@@ -136,9 +137,9 @@ for share in SHARES:
 
 # %%
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-for column, name, colour in ((0, "without data", "#c2501b"), (1, "with data", "#1f5fa8")):
+for column, name, colour in ((0, "without data", ACCENT), (1, "with data", MAIN)):
     ax.plot(SHARES, [r[column] for r in rows], "o-", color=colour, label=name)
-ax.axhline(accuracy(net), color="#6a6a72", linestyle="--", label="dense")
+ax.axhline(accuracy(net), color=MUTED, linestyle="--", label="dense")
 ax.set(xlabel="share of the multiplications that remain", ylabel="digits right (%)")
 ax.set(title="With and without calibration data")
 ax.legend(frameon=False)
@@ -172,7 +173,7 @@ for channels in (16, 32, 64, 256):
 # each input channel (lesson 8) say how much of a layer a number of terms represents, if only its
 # weights matter:
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-colours = ("#56a0d3", "#1f5fa8", "#e39b72", "#c2501b")
+colours = ("#56a0d3", MAIN, "#e39b72", ACCENT)
 for name, colour in zip(("early1", "early2", "late1", "late2"), colours, strict=True):
     matrices = net.get_submodule(name)[0].weight.detach().permute(1, 0, 2, 3).flatten(2)
     squares = (torch.linalg.svdvals(matrices) ** 2).sum(0)  # over the input channels
@@ -321,8 +322,8 @@ for family in ("plain", "residual"):
 # %%
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
 for at, shares in enumerate(found_right.values()):
-    ax.plot([at] * len(shares), shares, "o", color="#1f5fa8")
-    ax.plot(at, np.mean(shares), "_", color="#c2501b", markersize=28, markeredgewidth=2)
+    ax.plot([at] * len(shares), shares, "o", color=MAIN)
+    ax.plot(at, np.mean(shares), "_", color=ACCENT, markersize=28, markeredgewidth=2)
 ax.set_xticks(range(len(found_right)), [f"{f}\n{t}" for f, t in found_right], fontsize=7)
 ax.set(ylabel="noisy digits right (%)", title="One point per seed, the bar is their mean")
 

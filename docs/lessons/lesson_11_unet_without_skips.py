@@ -23,6 +23,7 @@ from torch import nn
 
 import separable as sep
 from separable.nn.models import UNet
+from separable.plot.style import ACCENT, MAIN
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
@@ -67,7 +68,11 @@ CASES = {
 def network(case, seed):
     """Return an untrained network."""
     torch.manual_seed(seed)
-    return UNet(2, widths=WIDTHS, classes=1, norm="group", **CASES[case])
+    net = UNet(2, widths=WIDTHS, classes=1, norm="group", **CASES[case])
+    share = masks[:TRAIN].mean()
+    with torch.no_grad():  # at first every pixel is a tumour with the probability of a tumour
+        net.head.pointwise.bias.fill_(torch.log(share / (1 - share)))
+    return net
 
 
 totals = {}
@@ -99,8 +104,10 @@ signed = torch.from_numpy((outside - inside).astype("float32"))[:, None] / SIZE
 
 def learn(net, seed, boundary):
     """Train a network; `boundary` is the weight of the boundary loss."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    optimizer = torch.optim.Adam(net.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=6e-3, total_steps=STEPS, pct_start=0.25
+    )
     chance = torch.Generator().manual_seed(seed)
     for _ in range(STEPS):
         batch = torch.randint(TRAIN, (8,), generator=chance)
@@ -110,6 +117,7 @@ def learn(net, seed, boundary):
             loss = loss + boundary * (torch.sigmoid(logits) * signed[batch]).mean()
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
     net.eval()
@@ -189,8 +197,8 @@ print(
 # %%
 fig, ax = plt.subplots(figsize=(7.4, 3.8), layout="constrained")
 looks = {
-    "separable, skips": ("#1f5fa8", "-", "o"), "separable, none": ("#1f5fa8", "--", "o"),
-    "dense, skips": ("#c2501b", "-", "D"), "dense, none": ("#c2501b", "--", "D"),
+    "separable, skips": (MAIN, "-", "o"), "separable, none": (MAIN, "--", "o"),
+    "dense, skips": (ACCENT, "-", "D"), "dense, none": (ACCENT, "--", "D"),
 }  # fmt: skip
 for name, (colour, line, mark) in looks.items():
     ax.plot(100 * shares[name], color=colour, ls=line, marker=mark, label=name)
@@ -200,15 +208,16 @@ ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# Three test images, with the true rims; networks of the first seed:
+# Three test images, and the masks of the networks of the first seed. White pixels are tumour; the vermilion
+# line is the true rim:
 fig, axes = plt.subplots(3, 4, figsize=(8.6, 6.6), layout="constrained")
 for number, row in enumerate(axes):
     panels = {"image": images[TRAIN + number, 0].numpy(), "truth": truth[number]}
     panels |= {name: found[name][0][number] for name in ("separable, skips", "separable, none")}
     for ax, (title, panel) in zip(row, panels.items(), strict=True):
-        ax.imshow(panel, cmap="gray" if title == "image" else "Blues")
+        ax.imshow(panel, cmap="gray")
         if title in found:
-            ax.contour(truth[number], [0.5], colors="#c2501b", linewidths=1.2)
+            ax.contour(truth[number], [0.5], colors=ACCENT, linewidths=1.2)
         if not number:
             ax.set_title(title, size=10)
         ax.set_axis_off()

@@ -23,6 +23,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from torch import nn
 
 import separable as sep
+from separable.plot.style import ACCENT, MAIN, MUTED, PALE
 from separable.nn.models import SeriesClassifier
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
@@ -77,14 +78,15 @@ print(f"{CARDS} cards for training, {train_stolen.sum()} of them stolen; as many
 fig, axes = plt.subplots(2, 1, figsize=(7.2, 4.4), layout="constrained", sharex=True)
 for ax, at, name in ((axes[0], 0, "stolen"), (axes[1], 0, "honest")):
     chosen = np.flatnonzero(test_stolen == (name == "stolen"))[at]
-    ax.bar(range(LENGTH), test[chosen, 0], color="#1f5fa8", label="amount (log)")
-    ax.plot(range(LENGTH), test[chosen, 1], ".-", color="#c2501b", label="pause before (log)")
+    ax.bar(range(LENGTH), test[chosen, 0], color=MAIN, label="amount (log)")
+    ax.plot(range(LENGTH), test[chosen, 1], ".-", color=ACCENT, label="pause before (log)")
     ax.set_title(f"a card that is {name}", size=10)
     if name == "stolen":
         begin = test_begins[chosen]
-        ax.axvspan(begin - 0.5, begin + 5.5, color="#c9ccd3", alpha=0.6, label="the theft")
-        ax.legend(frameon=False, ncols=3, fontsize=8, loc="lower right")
+        ax.axvspan(begin - 0.5, begin + 5.5, color=PALE, zorder=0, label="the theft")
 axes[1].set_xlabel("transaction")
+handles, names = axes[0].get_legend_handles_labels()
+legend = fig.legend(handles, names, loc="outside lower center", frameon=False, ncols=3)
 
 # %%
 # Twins
@@ -184,7 +186,7 @@ scores = {name: suspicion(found[0], test) for name, found in nets.items()} | {
     "linear": linear_score
 }
 fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-colours = ("#1f5fa8", "#c2501b", "#6a6a72")
+colours = (MAIN, ACCENT, MUTED)
 for (name, score), colour in zip(scores.items(), colours, strict=True):
     precision, recall, _ = precision_recall_curve(test_stolen, score)
     ax.plot(100 * recall, 100 * precision, color=colour, label=name)
@@ -218,8 +220,8 @@ profile = [
     for at in around
 ]  # fmt: skip
 fig, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-ax.axvspan(-0.5, 5.5, color="#c9ccd3", alpha=0.6, label="the theft, at most")
-ax.bar(around, profile, color="#1f5fa8")
+ax.axvspan(-0.5, 5.5, color=PALE, alpha=0.6, label="the theft, at most")
+ax.bar(around, profile, color=MAIN)
 ax.set(xlabel="transactions after the theft begins", ylabel="size of the gradient")
 ax.legend(frameon=False)
 within = np.mean([p for p, at in zip(profile, around, strict=True) if 0 <= at < 6])

@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 import separable as sep
-from separable.plot.style import ACCENT, INK, MAIN, MUTED
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, colour_scale, plain_ticks
 
 short = "--short" in sys.argv  # the form that takes seconds: small images, little training
 torch.set_num_threads(1)  # one core for both, so that the ratios are about the layers
@@ -149,7 +149,8 @@ for ax, values, unit in ((axes[0], counts, 1e6), (axes[1], times, 1e-3)):
         line = [values[name, channels, side] / unit for side in sides]
         ax.plot(places, line, mark + "-", color=colour, label=name)
     ax.set(xscale="log", yscale="log", xlabel="places", xticks=places, xticklabels=places)
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
+    plain_ticks(ax.yaxis)
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].set(ylabel="multiply-adds (millions)", title=f"counted, {channels} channels")
 axes[1].set(ylabel="time (ms)", title="measured")
@@ -189,7 +190,8 @@ for ax, (name, layer) in zip(
     layer(image)[0, :, side // 2, side // 2].sum().backward()
     size = image.grad.abs().sum((0, 1)).sqrt().numpy()
     print(f"{name:22} depends on {np.count_nonzero(size):3} of {side**2} places")
-    ax.imshow(size, cmap="Blues", vmin=0, vmax=np.quantile(size, 0.99))
+    drawn = ax.imshow(size, **colour_scale(size, np.quantile(size, 0.99)))
+    figure.colorbar(drawn, ax=ax, shrink=0.8, label="root of the gradient")
     ax.set_title(name, size=10)
     ax.set(xticks=[], yticks=[])
 

@@ -24,7 +24,7 @@ from matplotlib import pyplot as plt
 
 import separable as sep
 from separable import volumes
-from separable.plot.style import ACCENT, MAIN
+from separable.plot.style import ACCENT, COLOURS, MAIN, colour_scale
 
 short = "--short" in sys.argv  # the short form takes a small volume
 shape = (512, 128, 128) if short else (1024, 512, 512)
@@ -85,17 +85,19 @@ print("the same to the last bit:", np.array_equal(joined, whole))
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.0), layout="constrained")
 middle = part.shape[1] // 2
 limit = np.abs(alone - whole)[:, middle].max()
-for ax, values, title, style in (
-    (axes[0], part, "a cut across the slabs", {"cmap": "gray"}),
-    (axes[1], alone - whole, "wrong without a halo", {"cmap": "RdBu_r"}),
-    (axes[2], joined - whole, "wrong with a halo", {"cmap": "RdBu_r"}),
+axes[0].imshow(part[:, middle], cmap="gray")
+axes[0].set_title("a cut across the slabs", size=10)
+style = colour_scale(alone - whole, limit)
+for ax, values, title in (
+    (axes[1], alone - whole, "difference without a halo"),
+    (axes[2], joined - whole, "difference with a halo"),
 ):
-    if values is not part:
-        style |= {"vmin": -limit, "vmax": limit}
-    ax.imshow(values[:, middle], **style)
+    drawn = ax.imshow(values[:, middle], **style)
     ax.set_title(title, size=10)
+for ax in axes:
     ax.set(xticks=[], yticks=[], xlabel="x")
 axes[0].set(yticks=list(slabs), ylabel="z")
+bar = figure.colorbar(drawn, ax=axes, shrink=0.9, label=COLOURS)
 
 # %%
 # The cost of halos

@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 
 import separable as sep
 from separable import features, resample
-from separable.plot.style import ACCENT, MAIN
+from separable.plot.style import ACCENT, MAIN, plain_ticks
 
 short = "--short" in sys.argv  # the short form takes a smaller box
 FINE = 0.5  # mm between samples of the fine grid
@@ -281,6 +281,7 @@ for ax, title, bars in (
         ax.bar(places + shift, [b[index] for b in bars.values()], 0.36, color=colour, label=label)
     ax.set_xticks(places, list(bars))
     ax.set(yscale="log", title=title)
+    plain_ticks(ax.yaxis)
     ax.spines[["top", "right"]].set_visible(False)
 below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 2}
 handles, _ = axes[0].get_legend_handles_labels()

@@ -22,6 +22,7 @@ from torch import nn
 
 import separable as sep
 from separable.nn.models import MultiModalNet
+from separable.plot.style import MAIN, PALE, colour_scale
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, a worse network
 torch.set_num_threads(1)  # a network this small gains nothing from a second one
@@ -109,14 +110,17 @@ for name, values in inputs.items():
 
 # %%
 figure, axes = plt.subplots(2, 4, figsize=(9.6, 4.6), layout="constrained")
+loudness = 1.0 + 0.8 * inputs["audio"][:4, 0].numpy()  # log(1 + power), as before normalisation
 for column, one in zip(axes.T, (0, 1, 2, 3), strict=True):
     words = " ".join(WORDS[t] for t in inputs["text"][one] if t)
     column[0].imshow(inputs["image"][one].movedim(0, 2).mul(0.3).clip(0, 1).numpy())
     thing = THINGS[sum(answers[name][one].item() << 2 - k for k, name in enumerate(TELLS))]
     column[0].set_title(f"{thing}\n“{words}”", size=8)
-    column[1].imshow(inputs["audio"][one, 0].numpy(), origin="lower", cmap="magma", aspect="auto")
-    for ax in column:
-        ax.set_axis_off()
+    drawn = column[1].imshow(loudness[one], origin="lower", aspect="auto", **colour_scale(loudness))
+    column[0].set_axis_off()
+    column[1].set(xticks=[], yticks=[], xlabel="time")
+axes[1, 0].set_ylabel("frequency")
+bar = figure.colorbar(drawn, ax=axes[1], shrink=0.9, label="log(1 + power)")
 
 # %%
 # The network
@@ -199,12 +203,12 @@ for name in NAMES:
     print(f"without {name:6}{100 * lost:6.1f} points, {100 * least:.1f} points expected")
 
 # %%
-# Sound adds most, because nothing else tells its direction. The picture adds less, because every
-# second text names the shape, too.
+# Sound and text add most, because nothing else tells the direction and the age. The picture adds half as
+# much, because every second text names the shape, too.
 figure, ax = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
 labels = [" + ".join(given) for given in shares]
-ax.barh(labels, [attainable(given) for given in shares], color="#c9ccd3", label="at most")
-ax.barh(labels, list(shares.values()), height=0.5, color="#1f5fa8", label="the network")
+ax.barh(labels, [attainable(given) for given in shares], color=PALE, label="at most")
+ax.barh(labels, list(shares.values()), height=0.5, color=MAIN, label="the network")
 ax.invert_yaxis()
 ax.set(xlabel="share of right answers", xlim=(0, 1.02))
 ax.legend(frameon=False, loc="upper right")

@@ -20,6 +20,7 @@ import torch
 from matplotlib import pyplot as plt
 
 import separable as sep
+from separable.plot.style import ACCENT, MAIN, PALE
 
 short = "--short" in sys.argv  # the short form counts small networks only
 SIDE = 64 if short else 224
@@ -101,9 +102,7 @@ cases = [(n, d) for n in names for d in (True, False)]
 left = np.zeros(len(cases))
 labels = [f"{n}{', dense' if d else ''}" for n, d in cases]
 table = np.array([energy(counts[case], "int8", cached=False) for case in cases])
-for at, (part, colour) in enumerate(
-    (("arithmetic", "#1f5fa8"), ("caches", "#c9ccd3"), ("memory", "#c2501b"))
-):
+for at, (part, colour) in enumerate((("arithmetic", MAIN), ("caches", PALE), ("memory", ACCENT))):
     if table[:, at].any():
         ax.barh(labels, table[:, at], left=left, color=colour, label=part)
     left = left + table[:, at]

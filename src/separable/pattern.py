@@ -29,7 +29,7 @@ from functools import cached_property
 from separable.errors import ArgumentTypeError, PatternError
 from separable.value import Value
 
-__all__ = ["Pattern", "filter_pattern", "parse"]
+__all__ = ["Pattern", "filter_pattern", "kronecker_pattern", "parse"]
 
 ARROW = "->"
 NO_ARROW = (
@@ -431,3 +431,16 @@ def filter_pattern(ndim: int) -> str:
     """
     letters = "tzyx"[-ndim:] if ndim <= 4 else string.ascii_lowercase[:ndim]
     return f"{letters} -> {','.join(letters)}"
+
+
+def kronecker_pattern(ndim: int) -> str:
+    """Return the pattern of Kronecker products of a filter kernel of at most three axes.
+
+    Examples
+    --------
+    >>> kronecker_pattern(2)
+    '(Yy)(Xx) -> YX,yx'
+    """
+    outer, inner = "ZYX"[-ndim:], "zyx"[-ndim:]
+    axes = "".join(f"({a}{b})" for a, b in zip(outer, inner, strict=True))
+    return f"{axes} -> {outer},{inner}"

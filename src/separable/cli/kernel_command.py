@@ -27,7 +27,7 @@ from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.kernels import parse_spec, registered_kernels
 from separable.kernels.matrix_text import matrix_json, matrix_text
-from separable.pattern import filter_pattern
+from separable.pattern import filter_pattern, kronecker_pattern
 
 __all__ = ["kernel_command", "kernel_of"]
 
@@ -35,6 +35,7 @@ TERMS = 2  # shown of a kernel that has more
 VALUES, FEW = 33, 11  # a longer vector is cut: of a kernel of rank 1, and of the terms of others
 ENDS = 3  # values shown at either end then
 ROWS = 10  # shown of a longer spectrum
+KRONECKER_AXES = 3  # most axes of a kernel that is searched for Kronecker products
 BAR = 30  # columns of the longest bar
 LEGEND = (
     "terms: number of separable terms in the sum; singular value: that of the last term; error: "
@@ -77,7 +78,9 @@ def kernel_command(
     tol: Annotated[
         float | None,
         typer.Option(
-            help="Fewest terms within this error, relative (Frobenius norm).", show_default=False
+            help="Fewest terms within this error, relative (Frobenius norm). With a pattern with groups, "
+            "the sizes may be omitted: those with the fewest multiplications are found.",
+            show_default=False,
         ),
     ] = None,
     sizes: Annotated[
@@ -197,12 +200,20 @@ def _show(kernel: Kernel, asked: _Asked, console: Console) -> None:
     factors = asked.factors(kernel)
     values = None
     if factors.pattern.has_one_bond:
-        values = spectrum(dense, factors.pattern, sizes=asked.sizes)
+        values = spectrum(dense, factors.pattern, sizes=_group_sizes(factors))
     _show_factors(factors, values, console)
     if factors.rank and values is not None and not factors.pattern.batch:
         _show_spectrum(values, console)
     if factors.rank:
         _show_cost(dense, factors, console)
+    if factors.rank and asked.tol and asked.pattern is None:
+        _show_kronecker(dense, factors, asked.tol, console)
+
+
+def _group_sizes(factors: Factors) -> dict[str, int] | None:
+    """Return the sizes of the letters of a kernel whose pattern has groups; None for other patterns."""
+    pattern = factors.pattern
+    return {a: factors.sizes[a] for a in pattern.letters} if pattern.has_groups else None
 
 
 def _sum(dense: NDArray[Any]) -> Any:
@@ -219,6 +230,11 @@ def _show_factors(factors: Factors, values: Spectrum | None, console: Console) -
         console.print(f"{factors!r}\n")
         return
     console.print(_verdict(factors, values), soft_wrap=True)
+    if factors.pattern.has_groups:
+        groups = "".join(axis for axis in factors.pattern.axes if len(axis) > 1)
+        console.print(
+            f"Sizes of the groups: {', '.join(f'{a}={factors.sizes[a]}' for a in groups)}."
+        )
     console.print()
     letters = factors.pattern.factors
     for index, term in enumerate(factors.terms[:TERMS]):
@@ -281,6 +297,25 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
         console.print(f"  ... exact with {values.rank} terms")
     put(console, LEGEND, indent=2)
     console.print()
+
+
+def _show_kronecker(dense: NDArray[Any], factors: Factors, tol: float, console: Console) -> None:
+    """Say which Kronecker products within the error are cheaper than the terms shown, if any are."""
+    if dense.ndim > KRONECKER_AXES:
+        return
+    pattern = kronecker_pattern(dense.ndim)
+    found = factorize(dense, pattern, tol=tol)
+    cheapest = min(factors.parameters, int(np.count_nonzero(dense)))
+    if not found.rank or found.parameters >= cheapest:
+        return
+    block = "x".join(str(found.sizes[a]) for a in found.pattern.factors[1])
+    products = "one Kronecker product" if found.rank == 1 else f"{found.rank} Kronecker products"
+    put(
+        console,
+        f"Cheaper within this error: {products} of a coarse kernel and one of {block}, "
+        f"{found.parameters} multiplications in {2 * found.rank} passes, with an error of "
+        f"{found.error:.2g}. To see the factors, add --pattern '{pattern}'.",
+    )
 
 
 def _show_cost(dense: NDArray[Any], factors: Factors, console: Console) -> None:

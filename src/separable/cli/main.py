@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -101,7 +102,9 @@ def run(arguments: Sequence[str]) -> int:
     _tolerate_any_encoding()
     try:
         with ending_on_signals(), own_warnings():
-            code = command.main(list(arguments), prog_name="separable", standalone_mode=False)
+            code = command.main(
+                [_no_option(a) for a in arguments], prog_name="separable", standalone_mode=False
+            )
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -134,6 +137,11 @@ def _command() -> Any:
     return typer.main.get_command(app)
 
 
+def _no_option(argument: str) -> str:
+    """Return an argument so that a typed matrix such as "-1 0 1; -2 0 2" is not taken for an option."""
+    return f" {argument}" if re.match(r"-[\d.][^A-Za-z]*[\s;]", argument) else argument
+
+
 def _with_options(message: str, command: Any, arguments: Sequence[str]) -> str:
     """Return a message that names options as users type them: `--mode` instead of `mode`."""
     for argument in arguments:
@@ -160,7 +168,12 @@ def _usage(mistake: Exception) -> str:
     text = mistake.format_message().rstrip(".")  # type: ignore[attr-defined]
     context = getattr(mistake, "ctx", None)
     path = context.command_path if context is not None else "separable"
-    return f"{text[:1].lower()}{text[1:]}. See `{path} --help`"
+    if re.search(
+        r"extra argument.*\((-?[\d.;\[\]]+ ?)+\)$|no such option: -\d", text, re.IGNORECASE
+    ):
+        text += '. Write a matrix in quotes, for example "1 2 1; 2 4 2; 1 2 1"'
+    stop = "" if text.endswith("?") else "."
+    return f"{text[:1].lower()}{text[1:]}{stop} See `{path} --help`"
 
 
 def _tolerate_any_encoding() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -255,11 +256,16 @@ def read_kernel(text: str, operation: str | None = None, spacing: str | None = N
             "Leave it out"
         )
     values, own = _typed(text) if _is_typed(text) else (_from_image(text), "")
-    name = "the kernel of standard input" if text == STANDARD_INPUT else text
+    name = "the kernel of standard input" if text == STANDARD_INPUT else _one_line(text)
     try:
         return Kernel(name, as_kernel(values), operation or own or "convolve")
     except SeparableError as mistake:
         raise KernelError(f"{str(mistake).rstrip('.')}. It was read from {text}") from None
+
+
+def _one_line(text: str) -> str:
+    """Return typed numbers in one line, for messages."""
+    return re.sub(r"\s*\n\s*", "; ", text.strip()) if is_matrix_text(text) else text
 
 
 def _is_typed(text: str) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from separable.factors import Factors
 from separable.plan import Plan
 from separable.plan.plan_text import duration
+from separable.plot.style import SIGNED
 
 __all__ = ["DENSE", "PLANNED", "Result", "draw_photo", "draw_volume"]
 
@@ -22,7 +23,6 @@ MARGIN, HEAD, CAPTION = 24, 68, 56  # pixels: border, headline, space above each
 PAPER, INK, QUIET = "#fbfaf8", "#1c1c22", "#6a6a72"
 DENSE, PLANNED = "dense here", "planned"  # names of times
 SLICE = 1.1  # thickness of the slices of the volume relative to the width of its pixels
-SIGNED = "RdBu_r"
 ARROW, TIMES = "\N{RIGHTWARDS ARROW}", "\N{MULTIPLICATION SIGN}"
 
 

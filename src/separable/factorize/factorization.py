@@ -30,6 +30,7 @@ from separable.factorize.factorize_request import (
     magnitude,
     parse_for,
 )
+from separable.factorize.group_sizes import fewest_parameters
 from separable.factorize.integers import integer_factors
 from separable.factors import Factors, kernel_errors
 from separable.pattern import Pattern
@@ -40,7 +41,7 @@ Array = NDArray[Any]
 
 
 def factorize(
-    kernel: ArrayLike,
+    kernel: ArrayLike | str,
     pattern: str | Pattern | None = None,
     *,
     rank: int | Mapping[str, int] | None = None,
@@ -51,8 +52,9 @@ def factorize(
 
     Parameters
     ----------
-    kernel : array_like
-        Kernel of any number of axes: integers, float or complex, not empty and finite.
+    kernel : array_like or str
+        Kernel of any number of axes: integers, float or complex, not empty and finite; or its text, such as
+        ``"1 2 1; 2 4 2"`` or ``"gaussian:2"``.
     pattern : str or Pattern, optional
         Axes of the kernel and its factors, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``. By
         default a filter's: one factor for each axis.
@@ -64,7 +66,8 @@ def factorize(
         get the ranks they need.
     sizes : mapping of letter to int, optional
         Sizes of the letters of groups, for instance ``{"y": 3, "x": 3}`` for
-        ``"(Yy)(Xx) -> YX,yx"``.
+        ``"(Yy)(Xx) -> YX,yx"``. With `tol` they may be omitted: then those with
+        the fewest parameters within the tolerance are used (`Factors.sizes` holds them).
 
     Returns
     -------
@@ -100,11 +103,15 @@ def factorize(
     ([(2, 8, 4), (2, 4, 3, 3)], 0.61)
     """
     # Step 1: check the arguments.
-    array = as_kernel(kernel)
+    array = as_kernel(kernel, pattern)
     pattern = parse_for(pattern, array)
     tol = check_tolerance(tol)
     if rank is not None and tol is not None:
         raise ArgumentError(f"give `rank` or `tol`, not both; got rank={rank!r}, tol={tol!r}")
+    if tol is not None and sizes is None and pattern.has_groups and array.ndim == pattern.ndim:
+        return fewest_parameters(
+            pattern, array.shape, lambda s: factorize(array, pattern, tol=tol, sizes=s)
+        )
     shape = pattern.sizes(array.shape, sizes)
     request = FactorizeRequest(array, pattern, shape, rank, tol)
 

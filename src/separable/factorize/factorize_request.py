@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from separable.errors import (
     PatternError,
     RankError,
 )
+from separable.factors import Factors
 from separable.pattern import Pattern, filter_pattern, parse
 
 __all__ = [
     "FactorizeRequest",
+    "accept_text",
     "as_kernel",
     "check_rank",
     "check_tolerance",
@@ -100,8 +102,30 @@ class FactorizeRequest:
         return float(self.noise(np.linalg.norm(tensor / scale) * scale))
 
 
-def as_kernel(kernel: ArrayLike) -> Array:
+_readers: list[Callable[[str, int | None], Any]] = []  # the one that reads kernels as text
+
+
+def accept_text(reader: Callable[[str, int | None], Any]) -> None:
+    """Let kernels be given as text.
+
+    Parameters
+    ----------
+    reader : callable
+        Returns the kernel, an array or `Factors`, for a text and the number of axes (None: not known). The catalogue
+        of kernels, which needs this package, gives its own.
+    """
+    _readers[:] = [reader]
+
+
+def as_kernel(kernel: ArrayLike, pattern: object = None) -> Array:
     """Return the kernel as an array of numbers, or raise an error that says why it is not one.
+
+    Parameters
+    ----------
+    kernel : array_like or str
+        Numbers, or a text such as ``"1 2 1; 2 4 2"`` or ``"gaussian:2"``.
+    pattern : str or Pattern, optional
+        Pattern that says how many axes a kernel of the catalogue has; default: those of the kernel itself.
 
     Raises
     ------
@@ -110,12 +134,13 @@ def as_kernel(kernel: ArrayLike) -> Array:
     KernelError
         If it is empty, has no axes or is not finite.
     """
+    if isinstance(kernel, str) and _readers:
+        found = _readers[0](kernel, _axis_count(pattern))
+        kernel = found.dense() if isinstance(found, Factors) else found
     array = complete_array_of(kernel, "kernel")
     if array.dtype.kind not in "biufc":
-        named = isinstance(kernel, str)
-        remedy = f". For a kernel as text use separable.kernels.parse({kernel!r})" if named else ""
         raise DTypeError(
-            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}{remedy}"
+            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}"
         )
     if array.ndim == 0 or array.size == 0:
         raise KernelError(
@@ -129,6 +154,12 @@ def as_kernel(kernel: ArrayLike) -> Array:
             f"shape {array.shape}, the first at index {first}. Replace them, for instance with numpy.nan_to_num"
         )
     return array
+
+
+def _axis_count(pattern: object) -> int | None:
+    """Return the number of kernel axes of a pattern; None if it does not say."""
+    found = parse(pattern) if isinstance(pattern, str) and "->" in pattern else pattern
+    return found.ndim if isinstance(found, Pattern) else None
 
 
 def parse_for(pattern: str | Pattern | None, array: Array) -> Pattern:

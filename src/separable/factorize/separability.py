@@ -101,13 +101,14 @@ class Separability(Value):
         return "\n".join([first, *lines])
 
 
-def is_separable(kernel: ArrayLike, *, tol: float | None = None) -> Separability:
+def is_separable(kernel: ArrayLike | str, *, tol: float | None = None) -> Separability:
     """Answer whether a kernel is a product of one vector per axis, and give the vectors.
 
     Parameters
     ----------
-    kernel : array_like
-        Kernel of two or more axes: integers, float or complex, not empty and finite.
+    kernel : array_like or str
+        Kernel of two or more axes: integers, float or complex, not empty and finite; or its text, such as
+        ``"3 6 9; 4 8 12; 5 10 15"``.
     tol : float, optional
         Largest error ``|K - F| / |K|`` in the Frobenius norm that counts as separable; by default
         the rounding of the kernel's own type.

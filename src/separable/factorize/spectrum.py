@@ -91,7 +91,7 @@ class Spectrum(Value):
 
 
 def spectrum(
-    kernel: ArrayLike,
+    kernel: ArrayLike | str,
     pattern: str | Pattern | None = None,
     *,
     bond: str | None = None,
@@ -101,8 +101,9 @@ def spectrum(
 
     Parameters
     ----------
-    kernel : array_like
-        Kernel of any number of axes: integers, float or complex, not empty and finite.
+    kernel : array_like or str
+        Kernel of any number of axes: integers, float or complex, not empty and finite; or its text, such as
+        ``"1 2 1; 2 4 2"`` or ``"gaussian:2"``.
     pattern : str or Pattern, optional
         Axes of the kernel and its factors, as for `factorize`.
     bond : str, optional
@@ -131,7 +132,7 @@ def spectrum(
       ... 3 values
       error: |K - F| / |K| for the kernel K and its best factors F (Frobenius norm)
     """
-    array = as_kernel(kernel)
+    array = as_kernel(kernel, pattern)
     pattern = parse_for(pattern, array)
     request = FactorizeRequest(array, pattern, pattern.sizes(array.shape, sizes), None, None)
     if pattern.has_one_bond and len(pattern.factors) > 2:

@@ -40,6 +40,7 @@ array([[0, 1, 0],
 (7, 17, 17)
 """
 
+from separable.factorize import accept_text
 from separable.kernels.bandpass import difference_of_gaussians, gabor, sharpen
 from separable.kernels.derivative_kernels import (
     central_difference,
@@ -67,6 +68,8 @@ from separable.kernels.smoothing_kernels import (
 )
 from separable.kernels.textures import laws, laws_bands
 from separable.kernels.wavelet_kernels import wavelet, wavelet1d, wavelet_bands
+
+accept_text(parse)  # so that kernels may be texts wherever arrays are factorised
 
 __all__ = [
     "Kernel",

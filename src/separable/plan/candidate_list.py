@@ -276,13 +276,14 @@ def _kronecker_entry(search: _Search, method: Method, number: int) -> _Entry:
     """Return the entry of a method for coarse and fine passes, which is listed where they save multiplications."""
     request, weights = search.request, search.request.weights
     problem = request.problem
-    # Numbers of 2 and more whose product is n add up to at least 2 log2(n).
-    fewest = 0.0 if weights.is_product else 2 * math.log2(max(2, weights.nonzeros))
+    # Numbers of 2 and more whose product is n add up to at least 2 log2(n). A close kernel may have fewer weights.
+    exact_only = not (weights.is_product or request.tol)
+    fewest = 2 * math.log2(max(2, weights.nonzeros)) if exact_only else 0.0
     counts = {"call": 1.0, "element": 2.0 * problem.size, "dense tap": problem.size * fewest}
     asked = request.method == method.name
 
     def expand() -> list[Candidate | _Entry]:
-        found = search.kernel.kronecker
+        found = search.kernel.kronecker_within(request.tol or 0.0)
         # Exact to rounding: that of the result, or of a factorisation in double precision.
         exact = max(float(np.finfo(problem.work).eps) / 2, 16 * float(np.finfo(np.float64).eps))
         limit = max(request.tol or 0.0, exact)

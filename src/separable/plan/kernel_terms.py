@@ -20,6 +20,7 @@ from separable.engine.method import TermSizes
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
 from separable.pattern import filter_pattern
+from separable.plan.kronecker_search import kronecker_within
 from separable.plan.kronecker_terms import KroneckerTerms, kronecker_terms
 from separable.process_cache import ProcessCache
 
@@ -139,6 +140,12 @@ class KernelTerms:
     def kronecker(self) -> KroneckerTerms | None:
         """Coarse and fine passes with the fewest multiplications; None if none saves any."""
         return self._once("kronecker", lambda: kronecker_terms(self.weights))
+
+    def kronecker_within(self, tol: float) -> KroneckerTerms | None:
+        """Return coarse and fine passes within a tolerance with the fewest multiplications; None if none saves any."""
+        if not tol:
+            return self.kronecker
+        return self._once(("kronecker", tol), lambda: kronecker_within(self.weights, tol))
 
     def passes(self, terms: Terms, lefts: tuple[int, ...], *, shared: bool) -> Decomposition:
         """Return terms as passes; `shared` says whether passes that terms begin with are run once."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,19 @@ from separable.engine import Kernel
 from separable.engine.spread_passes import SpreadPass, spread_chains, trimmed_pass
 from separable.factorize import factorize
 from separable.factors import Factors
+from separable.pattern import kronecker_pattern
 
-__all__ = ["KroneckerTerms", "kronecker_terms"]
+__all__ = [
+    "MOST_TERMS",
+    "ROUNDING",
+    "KroneckerTerms",
+    "block_sizes",
+    "kronecker_terms",
+    "rearranged",
+    "searchable",
+    "vector_passes",
+    "without_single_taps",
+]
 
 Array = NDArray[Any]
 Chains = tuple[tuple[SpreadPass, ...], ...]
@@ -66,14 +78,20 @@ def kronecker_terms(weights: Kernel) -> KroneckerTerms | None:
             return None
         chains = spread_chains(given.flipped() if weights.flip else given)
         return KroneckerTerms(chains, 0.0) if chains else None
-    if not 1 <= weights.ndim <= MOST_AXES or weights.size > MOST_WEIGHTS or weights.nonzeros < 4:
+    if not searchable(weights):
         return None
     found = [_dilated(weights.dense)]
-    found += [_split(weights.dense, sizes) for sizes in _block_sizes(weights.shape)]
+    found += [_split(weights.dense, sizes) for sizes in block_sizes(weights.shape)]
     # A compiled dense filter also multiplies the weights that are zero.
     able = [f for f in found if f is not None and f.multiplications <= weights.nonzeros]
     able = [f for f in able if f.multiplications < weights.size]
     return min(able, key=lambda f: f.multiplications) if able else None
+
+
+def searchable(weights: Kernel) -> bool:
+    """Return whether a kernel is small enough to be searched for Kronecker products, and has weights to save."""
+    small = 1 <= weights.ndim <= MOST_AXES and weights.size <= MOST_WEIGHTS
+    return small and weights.nonzeros >= 4
 
 
 def _dilated(kernel: Array) -> KroneckerTerms | None:
@@ -102,7 +120,13 @@ def _passes_of(
     factors = factorize(taps, rank=1)
     if factors.bound > ROUNDING:
         return (whole,), 0.0
-    vectors = factors.terms[0]
+    return vector_passes(factors.terms[0], dilation, offset), factors.bound
+
+
+def vector_passes(
+    vectors: Sequence[Array], dilation: Sequence[int], offset: Sequence[int]
+) -> tuple[SpreadPass, ...]:
+    """Return one pass along each axis for taps that are the product of vectors."""
     passes = [
         trimmed_pass((a,), v, (dilation[a],), (offset[a],))
         for a, v in enumerate(vectors)
@@ -111,14 +135,14 @@ def _passes_of(
     scale = math.prod(v.item() for a, v in enumerate(vectors) if v.size == 1 and not offset[a])
     first = passes[0]
     passes[0] = SpreadPass(first.axes, first.taps * scale, first.dilation, first.offset)
-    return tuple(passes), factors.bound
+    return tuple(passes)
 
 
 def _unfolded(taps: Array) -> Array:
     return taps.reshape(taps.shape[0], -1)
 
 
-def _block_sizes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def block_sizes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Return the sizes of blocks that divide the kernel, and divide some axis into several shorter parts."""
     divisors = [[d for d in range(1, n + 1) if n % d == 0] for n in shape]
     found = [
@@ -135,13 +159,12 @@ def _split(kernel: Array, sizes: tuple[int, ...]) -> KroneckerTerms | None:
     """Return the Kronecker terms of one split of the axes, if they are few and save multiplications."""
     blocks = math.prod(n // k for n, k in zip(kernel.shape, sizes, strict=True))
     most = min(MOST_TERMS, np.count_nonzero(kernel) // (blocks + math.prod(sizes)) + 1)
-    rank = _rank(_rearranged(kernel, sizes), most)
+    rank = _rank(rearranged(kernel, sizes), most)
     if not rank:
         return None
-    outer, inner = "ZYX"[-kernel.ndim :], "zyx"[-kernel.ndim :]
-    axes = "".join(f"({a}{b})" for a, b in zip(outer, inner, strict=True))
+    inner = "zyx"[-kernel.ndim :]
     factors = factorize(
-        kernel, f"{axes} -> {outer},{inner}", sizes=dict(zip(inner, sizes, strict=True))
+        kernel, kronecker_pattern(kernel.ndim), sizes=dict(zip(inner, sizes, strict=True))
     )
     chains, bound = [], factors.bound
     for coarse, fine in factors.terms:
@@ -150,11 +173,11 @@ def _split(kernel: Array, sizes: tuple[int, ...]) -> KroneckerTerms | None:
             some, extra = _passes_of(taps, dilation, [0] * kernel.ndim)
             passes += some
             bound += extra
-        chains.append(_without_single_taps(passes))
+        chains.append(without_single_taps(passes))
     return KroneckerTerms(tuple(chains), bound)
 
 
-def _without_single_taps(passes: list[SpreadPass]) -> tuple[SpreadPass, ...]:
+def without_single_taps(passes: list[SpreadPass]) -> tuple[SpreadPass, ...]:
     """Leave out passes of the one weight 1 at the origin."""
     kept = [
         p for p in passes if not (p.taps.size == 1 and p.taps.item() == 1 and not any(p.offset))
@@ -162,7 +185,7 @@ def _without_single_taps(passes: list[SpreadPass]) -> tuple[SpreadPass, ...]:
     return tuple(kept or passes[:1])
 
 
-def _rearranged(kernel: Array, sizes: tuple[int, ...]) -> Array:
+def rearranged(kernel: Array, sizes: tuple[int, ...]) -> Array:
     """Return the matrix with one row for each block of the kernel."""
     split = [
         n for pair in zip(kernel.shape, sizes, strict=True) for n in (pair[0] // pair[1], pair[1])

@@ -37,6 +37,7 @@ LEGEND = (
     "sum|kernel| x max|input|."
 )
 MEASURED_LEGEND = "ratio: measured over predicted; difference: largest difference from the chosen method's result."
+ROUNDED = 1e-12  # bound of a decomposition that is exact to rounding
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
@@ -187,8 +188,16 @@ def _verdict(plan: Plan) -> list[str]:
     if c.explanation:
         chosen.append(wrapped(f"Method: {c.title} {c.explanation}."))
     if c.form is not None and c.form.spread:
-        chosen.append(wrapped(f"Passes: {chain_text(c.form.spread)}."))
+        chosen.append(wrapped(f"Passes: {chain_text(c.form.spread)}.{_difference(c.form.bound)}"))
     return [*chosen, wrapped(f"Rates: {plan.machine}.")]
+
+
+def _difference(bound: float) -> str:
+    """Say how much passes differ from the kernel that was given, if they do."""
+    if bound <= ROUNDED:
+        return ""
+    percent = f"{100 * bound:.2g} % of sum|kernel| x max|input|"
+    return f" They approximate the kernel: the error is at most {percent}."
 
 
 def _lead(next_best: float, seconds: float) -> str:

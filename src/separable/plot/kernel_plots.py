@@ -9,11 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError, KernelError
-from separable.factorize import Spectrum
+from separable.factorize import Spectrum, as_kernel
 from separable.factorize import spectrum as spectrum_of
 from separable.factors import Factors
 from separable.pattern import filter_pattern
-from separable.plot.style import ACCENT, INK, MAIN, MUTED, axes_of, image, tidy
+from separable.plot.style import (
+    ACCENT,
+    COLOURS,
+    INK,
+    MAIN,
+    MUTED,
+    axes_of,
+    image,
+    plain_ticks,
+    tidy,
+)
 
 __all__ = ["factors", "kernel", "spectrum"]
 
@@ -21,6 +31,8 @@ Array = NDArray[Any]
 
 WRITTEN = 121  # largest number of elements that are written as numbers
 TERMS = 6  # default number of terms to draw
+CELLS = 9  # largest number of values along an axis that are written into a drawing of factors
+LEGEND = f"{COLOURS}; each factor has a scale of its own"
 FLOOR = 1e-16  # relative error below which only rounding is left
 
 
@@ -29,8 +41,8 @@ def kernel(kernel: ArrayLike | Factors, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    kernel : array_like or Factors
-        Kernel with one to three axes. The weights of a small kernel are written into the picture.
+    kernel : array_like, Factors or str
+        Kernel with one to three axes, or its text. The weights of a small kernel are written into the picture.
     ax : matplotlib.axes.Axes, optional
         Axes to draw on; default: those of a new figure.
 
@@ -86,7 +98,7 @@ def spectrum(
 
     Parameters
     ----------
-    kernel : array_like, Factors or Spectrum
+    kernel : array_like, Factors, Spectrum or str
     pattern : str, optional
         As for `separable.spectrum`; default: one factor per axis.
     ax : matplotlib.axes.Axes, optional
@@ -121,6 +133,7 @@ def spectrum(
     ax.plot(range(len(errors)), errors, "o-", color=ACCENT, ms=4, label="error of the sum of terms")
     ax.axvline(found.rank, color=MUTED, ls="--", lw=1, label=f"rank {found.rank}: exact")
     ax.set_yscale("log")
+    plain_ticks(ax.yaxis)
     ax.set_xlim(-0.5, shown + 0.7)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="terms", ylabel="relative", title=f"'{found.pattern}': rank {found.rank}")
@@ -167,7 +180,7 @@ def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
     drawn = factors.terms[:terms]
     if not drawn:
         raise KernelError("`factors` are of a kernel of zeros: there is no term to draw")
-    ax = axes_of(ax, 6.4, 1.2 + 1.4 * len(drawn))
+    ax = axes_of(ax, 6.4, 1.1 + 1.3 * len(drawn))
     reach = [max(float(np.max(np.abs(t[k]))) for t in drawn) or 1.0 for k in range(len(drawn[0]))]
     size = max(factors.shape)
     top = 0.0
@@ -181,6 +194,7 @@ def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
     )  # fmt: skip
     ax.set(xlim=(-1.5 * size, right + 0.2 * size), ylim=(top + 0.1 * size, 0.5 * size))
     ax.set(xticks=[], yticks=[], aspect="equal", title=f"'{factors.pattern}': {count}")
+    ax.set_xlabel(LEGEND, color=MUTED, size=8)
     ax.set_frame_on(False)
     return ax
 
@@ -197,7 +211,9 @@ def _term(
         if k:
             ax.text(left + gap / 2, middle, "\N{MULTIPLICATION SIGN}", ha="center", va="center")
             left += gap
-        image(ax, values, (left, left + width, middle - height / 2, middle + height / 2), reach[k])
+        box = (left, left + width, middle - height / 2, middle + height / 2)
+        image(ax, values, box, reach[k])
+        _write_in_box(ax, values, box, reach[k], size)
         ax.text(left + width / 2, middle + size / 2 + 0.06 * size, name, ha="center", color=MUTED)
         left += width
     if len(term) == 2 and all(s.ndim == 1 for s in term):
@@ -206,7 +222,9 @@ def _term(
         ax.text(left + gap / 2, middle, "=", ha="center", va="center", color=INK)
         left += gap
         whole = float(np.max(np.abs(product))) or 1.0
-        image(ax, product, (left, left + width, middle - height / 2, middle + height / 2), whole)
+        box = (left, left + width, middle - height / 2, middle + height / 2)
+        image(ax, product, box, whole)
+        _write_in_box(ax, product, box, whole, size)
         left += width
     return left
 
@@ -227,8 +245,15 @@ def _flat(strip: Array, upright: bool) -> Array:
     return _planes(values)[0] if values.ndim == 3 else values.reshape(-1, values.shape[-1])
 
 
+def _array(kernel: ArrayLike | Factors) -> Array:
+    """Return the dense kernel of an array, factors or a text."""
+    if isinstance(kernel, Factors):
+        return kernel.dense()
+    return as_kernel(kernel) if isinstance(kernel, str) else np.asarray(kernel)
+
+
 def _dense(kernel: ArrayLike | Factors) -> Array:
-    values = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
+    values = _array(kernel)
     if values.dtype.kind not in "biuf" or not 1 <= values.ndim <= 3 or values.size == 0:
         raise KernelError(
             f"`kernel` must be real, non-empty and have one to three axes; got shape "
@@ -238,7 +263,7 @@ def _dense(kernel: ArrayLike | Factors) -> Array:
 
 
 def _spectrum(kernel: ArrayLike | Factors, pattern: str | None) -> Spectrum:
-    values = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
+    values = _array(kernel)
     return spectrum_of(values, pattern or filter_pattern(values.ndim))
 
 
@@ -256,9 +281,27 @@ def _planes(values: Array) -> tuple[Array, int]:
 
 
 def _write_numbers(ax: Any, values: Array, reach: float) -> None:
+    """Write the weights into a picture whose cells are of size 1."""
+    small = 8 if max(values.shape) <= 7 else 6
     for (y, x), value in np.ndenumerate(values):
-        dark = abs(value) > 0.55 * reach
-        text = f"{value:.0f}" if float(value).is_integer() else f"{value:.2g}"
-        small = 8 if max(values.shape) <= 7 else 6
-        colour = "white" if dark else INK
-        ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, size=small)
+        _write(ax, (x + 0.5, y + 0.5), value, reach, small)
+
+
+def _write_in_box(
+    ax: Any, values: Array, box: tuple[float, float, float, float], reach: float, size: int
+) -> None:
+    """Write the values of a factor into its cells, if all fit."""
+    if size > CELLS:
+        return
+    left, right, bottom, top = box
+    down, across = (top - bottom) / values.shape[0], (right - left) / values.shape[1]
+    small = 9 if size <= 4 else 6
+    for (y, x), value in np.ndenumerate(values):
+        _write(ax, (left + (x + 0.5) * across, top - (y + 0.5) * down), value, reach, small)
+
+
+def _write(ax: Any, place: tuple[float, float], value: float, reach: float, size: int) -> None:
+    """Write one number, white on dark cells."""
+    text = f"{value:.0f}" if float(value).is_integer() else f"{value:.2g}"
+    colour = "white" if abs(value) > 0.55 * reach else INK
+    ax.text(*place, text, ha="center", va="center", color=colour, size=size)

@@ -8,7 +8,7 @@ from typing import Any
 from separable.errors import ArgumentError
 from separable.plan import Measurement, Plan, SizeSweep
 from separable.plan.plan_text import duration
-from separable.plot.style import ACCENT, INK, MAIN, MUTED, PALE, axes_of, tidy
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, PALE, axes_of, plain_ticks, tidy
 
 __all__ = ["crossing", "plan"]
 
@@ -62,7 +62,7 @@ def plan(plan: Plan | Measurement, ax: Any = None) -> Any:
         ax.plot(*zip(*points, strict=True), "D", color=ACCENT, clip_on=False)
     ax.set_yticks(range(len(shown)), [c.title for c in shown])
     ax.invert_yaxis()
-    ax.margins(x=0.4)
+    ax.margins(x=0.7 if took else 0.4)  # room for the text beside the longest bar
     ax.set_xlim(left=0)
     size = "x".join(map(str, made.problem.kernel_shape))
     image = "x".join(map(str, made.problem.shape))
@@ -119,6 +119,8 @@ def crossing(sweep: SizeSweep, ax: Any = None, *, what: str = "seconds") -> Any:
         )
     label = "predicted time (ms)" if what == "seconds" else "multiplications per output"
     ax.set(xscale="log", yscale="log", xlabel="kernel size K along each axis", ylabel=label)
+    plain_ticks(ax.xaxis)
+    plain_ticks(ax.yaxis)
     image = "x".join(map(str, sweep.shape))
     ax.set_title(f"kernels of rank {sweep.rank} on {image} {sweep.dtype}")
     ax.legend(frameon=False)

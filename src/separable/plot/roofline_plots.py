@@ -18,7 +18,7 @@ from separable.engine.availability import EngineError, compiling
 from separable.errors import ArgumentError, ArgumentTypeError, MachineError
 from separable.machine import Primitives, current, known_primitives
 from separable.plan import Measurement, Plan
-from separable.plot.style import ACCENT, INK, MAIN, MUTED, axes_of, tidy
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, axes_of, plain_ticks, tidy
 
 if TYPE_CHECKING:
     from separable.nn import Ledger
@@ -178,6 +178,8 @@ def roofline(
         xscale="log", yscale="log", xlabel="multiplications per byte moved",
         ylabel="billion multiplications per second", title=f"roofline of this computer, {count}",
     )  # fmt: skip
+    plain_ticks(ax.xaxis)
+    plain_ticks(ax.yaxis)
     ax.legend(frameon=False, loc="lower right")
     tidy(ax)
     return ax
