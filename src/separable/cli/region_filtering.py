@@ -64,7 +64,10 @@ def filter_region_of_file(
     for note in done.notes:
         console.print(f"Note: {note}.", soft_wrap=True)
     if job.explain:
-        console.print(str(done.planned), soft_wrap=True)
+        for number, planned in enumerate(done.plans, 1):
+            if len(done.plans) > 1:
+                console.print(f"Kernel {number} of {len(done.plans)}:")
+            console.print(str(planned), soft_wrap=True)
         console.print()
     if done.resumed:
         console.print(f"Resumed: {done.resumed} of {done.slabs} slabs were done.")

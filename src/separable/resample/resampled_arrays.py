@@ -281,8 +281,8 @@ def _check_labels(plain: Array, missing: Missing | None) -> None:
     """Refuse what has no majority."""
     if plain.dtype.kind not in "biu":
         raise DTypeError(
-            f"labels must be whole numbers to be counted; got {plain.dtype}. Convert them, for instance with "
-            'image.astype("int32"), or use interpolation="nearest"'
+            f"labels must be whole numbers to be counted; got {plain.dtype}. Take the interpolation nearest, or "
+            "convert them to integers first"
         )
     if missing is not None:
         raise ArgumentError(

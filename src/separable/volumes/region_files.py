@@ -43,7 +43,8 @@ class RegionFile:
 
     Attributes
     ----------
-    planned : RegionPlan
+    plans : tuple of RegionPlan
+        The plan of each kernel: one, or those of a magnitude.
     info : ImageInfo
         Metadata of the result.
     slabs, resumed : int
@@ -54,12 +55,17 @@ class RegionFile:
         Type of the result.
     """
 
-    planned: RegionPlan
+    plans: tuple[RegionPlan, ...]
     info: ImageInfo
     slabs: int
     resumed: int
     notes: tuple[str, ...]
     dtype: np.dtype[Any]
+
+    @property
+    def planned(self) -> RegionPlan:
+        """Plan of the only, or the first, kernel."""
+        return self.plans[0]
 
 
 def filter_region(
@@ -168,7 +174,7 @@ def filter_region_file(
                     opened, work, job, rescale, partial(open_source, source, image=image)
                 )
         notes = (*work.notes, *done.notes)
-        return RegionFile(work.planned, work.info, done.slabs, done.resumed, notes, work.out)
+        return RegionFile(work.plans, work.info, done.slabs, done.resumed, notes, work.out)
     if limit is not None:
         raise ArgumentError(
             "`memory` limits files that are read and written in parts; here the image is in memory as a "
@@ -187,7 +193,7 @@ def filter_region_file(
     lost = write_image(target, result, work.info, overwrite=overwrite)
     if progress is not None:
         progress(1.0)
-    return RegionFile(work.planned, work.info, 1, 0, (*work.notes, *lost), work.out)
+    return RegionFile(work.plans, work.info, 1, 0, (*work.notes, *lost), work.out)
 
 
 def _stretched(
