@@ -249,3 +249,27 @@ def test_bad_input_is_explained(call: Any, message: str) -> None:
     with pytest.raises(SeparableError) as caught:
         call(noise(20, 20))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("axes", [(1, 2), (2, 1), (0, 2)])
+def test_each_independent_image_has_its_own_part_of_a_mask(axes: tuple[int, int]) -> None:
+    images = np.random.default_rng(2).random((3, 11, 9))
+    valid = np.random.default_rng(3).random(images.shape) > 0.2
+    left = next(axis for axis in range(3) if axis not in axes)
+    calls = {
+        "sato": lambda x, **o: features.sato(x, [1.0], **o),
+        "frangi": lambda x, **o: features.frangi(x, [1.0], gamma=0.1, **o),
+        "variance": lambda x, **o: features.local_variance(x, (3, 5), **o),
+    }
+    for name, call in calls.items():
+        found = call(images, axes=axes, mask=valid)
+        for k in range(images.shape[left]):
+            one, known = (np.take(a, k, left) for a in (images, valid))
+            order = (1, 0) if axes[0] > axes[1] else (0, 1)
+            alone = call(one.transpose(order), mask=known.transpose(order)).transpose(order)
+            np.testing.assert_allclose(np.take(found, k, left), alone, atol=1e-12, err_msg=name)
+    common = features.local_mean(images, (3, 5), axes=axes, mask=valid.take(0, left))
+    spread = np.broadcast_to(np.expand_dims(valid.take(0, left), left), images.shape)
+    np.testing.assert_array_equal(
+        common, features.local_mean(images, (3, 5), axes=axes, mask=spread)
+    )

@@ -20,6 +20,7 @@ from separable.features.feature_values import (
     StructureTensorEigenvalues,
 )
 from separable.features.ridge_values import Frangi, Meijering
+from separable.files import read_image, write_image
 from separable.volumes import slab_planner
 
 SHAPE = (40, 37, 45)
@@ -239,3 +240,40 @@ def test_the_benchmark_of_files_prints_a_line(
     )
     assert min(seconds, processors, peak) > 0
     assert peak < 1
+
+
+def test_pictures_get_results_in_a_format_that_holds_floats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (20, 30), dtype=np.uint8)
+    write_image(tmp_path / "in.png", picture)
+    words = ["features", str(tmp_path / "in.png"), str(tmp_path / "out"), "--sato", "2"]
+    assert run(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: PNG holds no float32, so the results are TIFF files; --suffix chooses" in said
+    found = read_image(tmp_path / "out" / "in_sato_2.tif")[0]
+    np.testing.assert_allclose(found, features.sato(picture, [2.0]), rtol=1e-5, atol=1e-5)
+    assert run([*words, "--suffix", ".npy"]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "in_sato_2.npy"), found)
+
+
+@pytest.mark.parametrize("option", ["--frangi", "--structure-tensor", "--gradient"])
+def test_scales_below_the_sampling_name_their_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    np.save(tmp_path / "in.npy", np.zeros((9, 9), np.float32))
+    assert run(["features", str(tmp_path / "in.npy"), str(tmp_path / "out"), option, "0.2"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith(f"Error: `{option}` must be at least 0.")
+    assert said.endswith("got 0.2, which is 0.2 samples 1 apart. Take a larger scale")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_maximum_over_the_volume_is_said_to_take_a_second_reading(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", np.random.default_rng(0).random((9, 9, 9)).astype("f4"))
+    words = ["features", str(tmp_path / "in.npy"), str(tmp_path / "out"), "--bright"]
+    for option, read in (("--frangi", "twice, because a maximum"), ("--sato", "once.")):
+        assert run([*words, option, "1"]) == 0
+        assert f"everything is read {read}" in " ".join(capsys.readouterr().out.split())

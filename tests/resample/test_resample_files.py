@@ -247,6 +247,7 @@ def test_the_command_prints_what_it_did(tmp_path: Path, capsys: pytest.CaptureFi
         (["--shape", "0x3"], "`--shape` must be 1"),
         (["--shape", "4x4x4"], "`--shape` must be one value, or one for each of the 2"),
         (["--scale", "2", "-i", "majority"], "labels must be whole numbers"),
+        (["--scale", "0.001"], "`--scale` must leave at least one sample along each axis"),
         (["--scale", "2", "-i", "sharp"], "`--interpolation` must be one of"),
         (["--scale", "2", "--antialias", "maybe"], "`--antialias` must be one of"),
         (["--scale", "2", "--align", "left"], "`--align` must be"),

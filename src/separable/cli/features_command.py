@@ -54,12 +54,15 @@ from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.format_registry import in_parts, locate
 from separable.files.image_filter import opacity_of
 from separable.files.opening import open_source
+from separable.filter_bank.magnitude import wide_type
 from separable.kernels.units import POWERS, SAMPLES, Lengths, read_lengths
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes
 
 __all__ = ["FeatureTexts", "features_command"]
 
+ONCE = "everything is read once"
+TWICE = "everything is read twice, because a maximum over the volume comes first"
 ALPHA = (
     "Note: alpha is not taken into account: features of transparent pixels are those of their hidden colours, "
     "and alpha itself has features too."
@@ -192,6 +195,8 @@ def features_command(
     names = field_names(tuple(job.features.items()), len(job.axes))
     paths = result_paths(source, folder, list(names), suffix)
     make_folder(folder)
+    if suffix is None:
+        paths = _held(console, paths, (source, folder), (shape, dtype))
     options: dict[str, Any] = {"mode": modes(mode), "cval": cval}
     if explain:
         borders = canonical_modes(options["mode"], len(job.axes))
@@ -243,6 +248,24 @@ class Words:
     spacing: str | None
 
 
+def _held(
+    console: Console,
+    paths: dict[str, Path],
+    files: tuple[Path, Path],
+    image: tuple[tuple[int, ...], np.dtype[Any]],
+) -> dict[str, Path]:
+    """Return paths of TIFF files where the format of the input is one of pictures that holds no floats."""
+    first = next(iter(paths.values()))
+    format, kind = locate(first, "write")[2], wide_type(image[1])
+    if not format.refuse(image[0], kind) or format.refuse(image[0], np.dtype(np.uint8)):
+        return paths
+    console.print(
+        f"Note: {format.name} holds no {kind.name}, so the results are TIFF files; --suffix chooses another format.",
+        soft_wrap=True,
+    )
+    return result_paths(*files, list(paths), ".tif")
+
+
 def _planned(info: ImageInfo, ndim: int, source: Path, asked: dict[str, str], words: Words) -> _Job:
     """Return the features with their scales in the unit of the spacing."""
     along = info.space(ndim)
@@ -261,11 +284,24 @@ def _planned(info: ImageInfo, ndim: int, source: Path, asked: dict[str, str], wo
         items = list(dict.fromkeys(item.strip() for item in text.split(",")))
         scales = [_length(name, item, steps, unit) for item in items]
         if name in RIDGES:
-            features[f"{name}_{'_'.join(items)}"] = RIDGES[name](tuple(scales), not words.bright)
-            continue
-        for scale, word in zip(scales, items, strict=True):
-            features[f"{name}_{word}"] = SINGLE[name](scale)
+            made = {f"{name}_{'_'.join(items)}": RIDGES[name](tuple(scales), not words.bright)}
+        else:
+            made = {f"{name}_{w}": SINGLE[name](s) for s, w in zip(scales, items, strict=True)}
+        for feature in made.values():
+            _check_scales(name.replace("_", "-"), feature, Grid(steps))
+        features |= made
     return _Job(source, features, along, steps, unit)
+
+
+def _check_scales(name: str, feature: Feature, grid: Grid) -> None:
+    """Refuse scales that are too small for the samples; the message names the option."""
+    if not feature.least_axes <= grid.ndim <= feature.most_axes:
+        return  # reported with the number of axes
+    try:
+        feature.steps(grid, (1.0,) * len(feature.reductions(grid)))
+    except ArgumentError as error:
+        text = str(error).replace("`sigma`", f"`--{name}`").partition(". Take a larger")[0]
+        raise ArgumentError(f"{text}. Take a larger scale") from None
 
 
 def _length(name: str, text: str, steps: tuple[float, ...], unit: str) -> Any:
@@ -310,9 +346,10 @@ def _in_slabs(console: Console, job: _Job, paths: dict[str, Path], options: dict
         ) as run,
     ):
         console.print(_described(job), soft_wrap=True)
-        console.print(str(run.schedule), soft_wrap=True)
+        schedule = str(run.schedule)
         if run.filter.needs_maxima:
-            console.print("A maximum over the volume comes first, so the slabs are read twice.")
+            schedule = schedule.replace(ONCE, TWICE)
+        console.print(schedule, soft_wrap=True)
         for note in (*run.notes, *run.target.targets[0].notes):
             console.print(f"Note: {note}.", soft_wrap=True)
         if run.resumed:

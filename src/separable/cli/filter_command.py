@@ -222,16 +222,15 @@ def _filter_region(
     """Filter where a region and a stride say."""
     if locate(job.source, "read")[2].open is None:
         image, info = read_image(job.source, image=for_plan["image"])
-        setup = set_up(options, image, info, job.source)
+        setup = _combined(chosen[1], options, image, info, job.source)
     else:
         with open_source(job.source, image=for_plan["image"]) as opened:
-            setup = set_up(options, opened, opened.info, job.source)
+            setup = _combined(chosen[1], options, opened, opened.info, job.source)
     asked = {**for_plan, "axes": setup.axes, "operation": setup.kernel.operation}
-    done = filter_region_of_file(console, job, setup.kernel.values, asked, chosen)
-    problem = done.planned.whole.problem
-    _report(console, done.planned.whole, setup, problem.out, chosen[1])
+    done = filter_region_of_file(console, job, setup.applied, asked, chosen)
+    _report(console, done.planned.whole, setup, done.dtype, chosen[1])
     sizes = "x".join(map(str, done.planned.shape))
-    console.print(f"Wrote {job.target}: {sizes} {problem.out}.", soft_wrap=True)
+    console.print(f"Wrote {job.target}: {sizes} {done.dtype}.", soft_wrap=True)
 
 
 def _filter_several(

@@ -34,7 +34,7 @@ def filter_region_of_file(
     ----------
     console : Console
     job : FileJob
-    kernel : array_like or Factors
+    kernel : array_like, Factors or Magnitude
     options : dict
         Options of `plan`, and those for missing samples.
     chosen : tuple of RegionOptions, ResultOptions, SlabOptions
@@ -45,10 +45,9 @@ def filter_region_of_file(
         If an option is given that needs all outputs.
     """
     region, results, slabs = chosen
-    if results != ResultOptions() or slabs != SlabOptions(slabs.memory):
+    if slabs != SlabOptions(slabs.memory):
         raise ArgumentError(
-            "`--output-region` and `--stride` are not combined with --abs, --magnitude, --rescale, --chunks, "
-            "--scheduler, --part and --levels"
+            "`--output-region` and `--stride` are not combined with --chunks, --scheduler, --part and --levels"
         )
     start = time.perf_counter()
     resumable = in_parts(job.source, job.target)
@@ -60,12 +59,15 @@ def filter_region_of_file(
     ):
         done = filter_region_file(
             job.source, job.target, kernel, memory=slabs.memory, overwrite=job.force,
-            progress=step, **region.for_plan, **options,
+            progress=step, rescale=results.percentiles, **region.for_plan, **options,
         )  # fmt: skip
     for note in done.notes:
         console.print(f"Note: {note}.", soft_wrap=True)
     if job.explain:
-        console.print(str(done.planned), soft_wrap=True)
+        for number, planned in enumerate(done.plans, 1):
+            if len(done.plans) > 1:
+                console.print(f"Kernel {number} of {len(done.plans)}:")
+            console.print(str(planned), soft_wrap=True)
         console.print()
     if done.resumed:
         console.print(f"Resumed: {done.resumed} of {done.slabs} slabs were done.")

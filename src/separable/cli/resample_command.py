@@ -188,7 +188,7 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
     parts = f", in {done.slabs} slabs" if done.slabs > 1 else ""
     console.print(
         f"Resampled {describe(done)}; {interpolation_of(kind).name}, "
-        f"{duration(time.perf_counter() - start)}{parts}.",
+        f"{duration(time.perf_counter() - start)} including start-up{parts}.",
         soft_wrap=True,
     )
     console.print(f"Wrote {target}: {'x'.join(map(str, done.shape))} {done.dtype}.", soft_wrap=True)

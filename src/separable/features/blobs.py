@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError
-from separable.features.feature_calls import stacked
+from separable.features.feature_calls import over_variables, stacked
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -35,6 +35,7 @@ METHODS = ("log", "dog", "doh")
 
 
 @documented
+@over_variables
 def gradient_magnitude(
     image: ArrayLike,
     sigma: float | Sequence[float] = 1,
@@ -76,6 +77,7 @@ def gradient_magnitude(
     return found
 
 
+@over_variables
 def gradient_direction(image: ArrayLike, sigma: float = 1, **options: Any) -> Array:
     """Compute the direction of steepest ascent of a smoothed image.
 
@@ -110,6 +112,7 @@ def gradient_direction(image: ArrayLike, sigma: float = 1, **options: Any) -> Ar
 
 
 @documented
+@over_variables
 def blob_response(
     image: ArrayLike,
     sigmas: Iterable[float],
@@ -174,6 +177,7 @@ def blob_response(
 
 
 @documented
+@over_variables
 def local_mean(
     image: ArrayLike,
     size: int | Sequence[int] | None = None,
@@ -216,6 +220,7 @@ def local_mean(
 
 
 @documented
+@over_variables
 def local_variance(
     image: ArrayLike,
     size: int | Sequence[int] | None = None,

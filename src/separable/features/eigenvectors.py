@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from separable.arrays import package_of
 from separable.errors import ArgumentError
 
-__all__ = ["eigenvectors_of", "symmetric_eigenvectors"]
+__all__ = ["GRADIENTS", "eigenvectors_of", "symmetric_eigenvectors"]
 
 Array = NDArray[Any]
 
 SAMPLES = 1 << 18  # matrices that are decomposed at a time
+GRADIENTS = "separable.features.tensor_gradients"  # imported by name: PyTorch is optional
 
 
 def symmetric_eigenvectors(elements: Sequence[ArrayLike]) -> tuple[Array, Array]:
@@ -86,6 +87,9 @@ def eigenvectors_of(elements: Sequence[Any]) -> tuple[Any, Any]:
     ((2, 1), (2, 2, 1))
     """
     package = package_of(elements[0])
+    if package == "torch" and any(e.requires_grad for e in elements):
+        found: tuple[Any, Any] = importlib.import_module(GRADIENTS).tensor_eigenvectors(elements)
+        return found
     if package == "torch":
         from_numpy = importlib.import_module("torch").from_numpy
         values, vectors = (

@@ -1,11 +1,12 @@
-"""Features that a function would compute of an image, recorded for a plan."""
+"""Calls of the functions of features: recorded for a plan, for each variable of an xarray object, stacked."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,12 @@ from separable.arrays import ImageShape, package_of
 from separable.borders import Border
 from separable.features.feature_base import Feature, Grid
 
-__all__ = ["FeatureCall", "recorded", "stacked"]
+__all__ = ["FeatureCall", "over_variables", "recorded", "stacked"]
 
 Array = NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+XARRAY = "separable.xarray_accessor.feature_dims"  # imported by name: it stands above this package
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,3 +58,25 @@ def stacked(results: Sequence[Any]) -> Any:
     if package_of(results[0]) == "torch":
         return importlib.import_module("torch").stack(list(results))
     return np.stack(results)
+
+
+def over_variables(function: Function) -> Function:
+    """Return a function that also takes xarray objects, and gives the results their dims and coordinates.
+
+    Examples
+    --------
+    >>> xr = __import__("pytest").importorskip("xarray")
+    >>> @over_variables
+    ... def doubled(image, **options):
+    ...     return 2 * image
+    >>> doubled(xr.DataArray([1, 2], dims="x")).dims
+    ('x',)
+    """
+
+    @wraps(function)
+    def call(image: Any, *arguments: Any, **options: Any) -> Any:
+        if package_of(image) == "xarray":
+            return importlib.import_module(XARRAY).feature_of(function, image, arguments, options)
+        return function(image, *arguments, **options)
+
+    return cast("Function", call)

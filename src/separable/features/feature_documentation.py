@@ -8,8 +8,9 @@ __all__ = ["documented"]
 
 _TEXTS = {
     "image": """\
-image : array_like
-    Image or volume: bool, integers or floats. Integers keep their values.""",
+image : array_like, torch.Tensor, dask.array.Array or xarray object
+    Image or volume: bool, integers or floats. Integers keep their values. A tensor that requires a gradient
+    gives results that have one; a `DataArray` and the variables of a `Dataset` keep their coordinates.""",
     "sigma": """\
 sigma : float or sequence of float
     Standard deviation of the Gaussian, for all axes or for each, in samples or in the unit of

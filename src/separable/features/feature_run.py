@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,15 @@ from separable.features.feature_steps import Surroundings
 from separable.filter_bank.magnitude import wide_type
 from separable.filtering import missing_options
 from separable.masked.nodata import check_nodata, nodata_values
-from separable.masked.samples import check_nan, fill_for
-from separable.request import FilterAxes, check_axes, check_dtype, check_spacing, real
+from separable.masked.samples import check_nan, fill_for, mask_of
+from separable.request import (
+    FilterAxes,
+    check_axes,
+    check_dtype,
+    check_spacing,
+    mask_shape,
+    real,
+)
 
 __all__ = [
     "FeatureOptions",
@@ -153,14 +160,31 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     if array.size == 0:
         return out
     parts = list(parts_of(array, out, axes))
-    maxima = maxima_of(feature, grid, [part for part, _, _ in parts], around)
-    for part, target, place in parts:
-        run_steps(feature, grid, maxima, part, target, around)
+    arounds = _surroundings_of(around, array.shape, axes, len(parts))
+    maxima = maxima_of(feature, grid, [part for part, _, _ in parts], arounds)
+    for (part, target, place), own in zip(parts, arounds, strict=True):
+        run_steps(feature, grid, maxima, part, target, own)
         if place is not None:
             place[...] = target
     if fill is not None and not (isinstance(fill, float) and math.isnan(fill)):
         np.copyto(out, fill, where=np.isnan(out))
     return out
+
+
+def _surroundings_of(
+    around: Surroundings, shape: Sequence[int], axes: tuple[int, ...], count: int
+) -> list[Surroundings]:
+    """Return what surrounds each of the parts of `parts_of`: each has its own part of the mask."""
+    mask = (around.missing or {}).get("mask")
+    if mask is None or axes == tuple(range(len(shape))):
+        return [around] * count
+    values = mask_of(mask)
+    whole = np.broadcast_to(values.reshape(mask_shape(values.shape, shape, axes)), shape)
+    nothing = np.empty((0, *shape), bool)
+    return [
+        replace(around, missing={**around.missing, "mask": part})
+        for part, _, _ in parts_of(whole, nothing, axes)
+    ]
 
 
 def feature_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -187,7 +211,7 @@ def run_steps(
 
 
 def maxima_of(
-    feature: Feature, grid: Grid, images: Sequence[Array], around: Surroundings
+    feature: Feature, grid: Grid, images: Sequence[Array], arounds: Sequence[Surroundings]
 ) -> list[float]:
     """Return the maxima over images that a feature needs to know; 0 where one is nothing but rounding."""
     steps = feature.reductions(grid)
@@ -196,7 +220,10 @@ def maxima_of(
     largest = max(largest_sample(image) for image in images)
     found = []
     for step in steps:
-        most = max(float(step.run(image, None, around)[0]) for image in images)
+        most = max(
+            float(step.run(image, None, around)[0])
+            for image, around in zip(images, arounds, strict=True)
+        )
         found.append(significant(most, step.norm, largest, images[0].dtype))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from separable.engine import get_num_threads
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError
 from separable.features.array_features import padded, pointwise
-from separable.features.eigenvectors import eigenvectors_of
+from separable.features.eigenvectors import GRADIENTS, eigenvectors_of
+from separable.features.feature_calls import over_variables
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -35,6 +37,7 @@ Array = NDArray[Any]
 
 
 @documented
+@over_variables
 def hessian_matrix(
     image: ArrayLike,
     sigma: float | Sequence[float] = 1,
@@ -95,6 +98,7 @@ def hessian_matrix(
 
 
 @documented
+@over_variables
 def hessian_eigenvalues(
     image: ArrayLike,
     sigma: float | Sequence[float] = 1,
@@ -167,6 +171,9 @@ def hessian_matrix_eigvals(H_elems: Sequence[ArrayLike]) -> Array:  # noqa: N803
 
 def triangle_eigenvalues(elements: Sequence[ArrayLike], name: str) -> Array:
     """Return the eigenvalues of symmetric matrices; `name` is that of the argument."""
+    if len(elements) and any(getattr(e, "requires_grad", False) for e in elements):
+        found: Array = importlib.import_module(GRADIENTS).tensor_eigenvalues(elements)
+        return found
     arrays = triangle_of(elements, name)
     size = round((np.sqrt(8 * len(arrays) + 1) - 1) / 2)
     dtype, shape = arrays[0].dtype, arrays[0].shape
@@ -200,6 +207,7 @@ def triangle_of(elements: Sequence[ArrayLike], name: str) -> list[Array]:
 
 
 @documented
+@over_variables
 def hessian_eigenvectors(
     image: ArrayLike,
     sigma: float | Sequence[float] = 1,
@@ -250,6 +258,7 @@ def hessian_eigenvectors(
 
 
 @documented
+@over_variables
 def hessian_matrix_det(
     image: ArrayLike,
     sigma: float | Sequence[float] = 1,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.features.feature_calls import over_variables
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.ridge_values import Frangi, Meijering, Sato
@@ -21,6 +22,7 @@ SIGMAS = range(1, 10, 2)
 
 
 @documented
+@over_variables
 def frangi(
     image: ArrayLike,
     sigmas: Iterable[float] = SIGMAS,
@@ -91,6 +93,7 @@ def frangi(
 
 
 @documented
+@over_variables
 def sato(
     image: ArrayLike,
     sigmas: Iterable[float] = SIGMAS,
@@ -140,6 +143,7 @@ def sato(
 
 
 @documented
+@over_variables
 def meijering(
     image: ArrayLike,
     sigmas: Iterable[float] = SIGMAS,

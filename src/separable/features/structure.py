@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError
+from separable.features.feature_calls import over_variables
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -29,6 +30,7 @@ Sigma: TypeAlias = "float | Sequence[float]"
 
 
 @documented
+@over_variables
 def structure_tensor(
     image: ArrayLike,
     sigma: Sigma = 1,
@@ -127,6 +129,7 @@ def structure_tensor_eigenvalues(A_elems: Sequence[ArrayLike]) -> Array:  # noqa
 
 
 @documented
+@over_variables
 def structure_tensor_eigvals_of(
     image: ArrayLike,
     sigma: Sigma = 1,
@@ -168,6 +171,7 @@ def structure_tensor_eigvals_of(
 
 
 @documented
+@over_variables
 def coherence(
     image: ArrayLike,
     sigma: Sigma = 1,

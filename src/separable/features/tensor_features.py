@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from separable.engine.tensor_memory import array_of
-from separable.errors import ArgumentError
 from separable.features.feature_base import Feature
 from separable.features.feature_run import FeatureOptions, compute
+from separable.features.tensor_gradients import compute_with_gradients
 from separable.tensors.ops import own
 from separable.tensors.tensor_filter import check_tensor
 
@@ -21,16 +21,12 @@ __all__ = ["compute_of_tensor"]
 def compute_of_tensor(feature: Feature, image: torch.Tensor, options: FeatureOptions) -> Any:
     """Return the results of a feature of a tensor; parameters are those of `feature_run.compute`.
 
-    A tensor of another device is computed in main memory, and the result is copied back.
+    A tensor of another device is computed in main memory, and the result is copied back. Where a gradient is
+    needed, operations of PyTorch compute the feature on the tensor's device.
 
     Returns
     -------
     torch.Tensor, shape (results, *image.shape)
-
-    Raises
-    ------
-    ArgumentError
-        If the tensor requires a gradient: eigenvalues and maxima over the image have none here.
 
     Examples
     --------
@@ -39,12 +35,9 @@ def compute_of_tensor(feature: Feature, image: torch.Tensor, options: FeatureOpt
     torch.Size([1, 9, 9])
     """
     check_tensor(image)
-    if image.requires_grad:
-        raise ArgumentError(
-            "features have no gradients; got a tensor that requires one. Give image.detach(), or compose "
-            "derivatives with separable.correlate, which has gradients"
-        )
-    plain = image.cpu().resolve_conj().resolve_neg()
+    if image.requires_grad and torch.is_grad_enabled():
+        return compute_with_gradients(feature, image, options)
+    plain = image.detach().cpu().resolve_conj().resolve_neg()
     values = array_of(plain.float() if plain.dtype == torch.bfloat16 else plain)
     missing = dict(options.missing or {})
     if isinstance(missing.get("mask"), torch.Tensor):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.arrays import array_of, package_of
 from separable.errors import ArgumentError
 from separable.features.feature_base import Feature
-from separable.features.feature_calls import stacked
+from separable.features.feature_calls import over_variables, stacked
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -49,7 +50,7 @@ class FeatureStack:
     names : tuple of str
         Names such as ``"hessian_1 at 1.6"``.
     values : ndarray, shape (features, ...)
-        The features.
+        The features; of an xarray object with the dim "feature", whose coordinate has the names.
 
     Examples
     --------
@@ -65,16 +66,23 @@ class FeatureStack:
         """Return one feature by its name."""
         if name not in self.names:
             raise ArgumentError(f"there is no feature {name!r}; there are {', '.join(self.names)}")
-        found: Array = self.values[self.names.index(name)]
-        return found
+        place = self.names.index(name)
+        found: Any = self.values  # a `Dataset` of several images has no position to count from
+        taken: Array = found[place] if not hasattr(found, "isel") else found.isel(feature=place)
+        return taken
 
     @property
     def table(self) -> Array:
         """The features as scikit-learn takes them: one row per sample, one column per feature."""
-        return self.values.reshape(len(self.names), -1).T
+        found: Any = self.values
+        if package_of(found) == "xarray":
+            found = found.data if hasattr(found, "data") else array_of(found, "values")
+        table: Array = found.reshape(len(self.names), -1).T
+        return table
 
 
 @documented
+@over_variables
 def texture_features(
     image: ArrayLike,
     sigmas: Iterable[float] = SIGMAS,

@@ -164,7 +164,7 @@ def filter_image(
         if rescale is not None:
             result = rescaled(result, out, rescale, opacity)
         if opacity is not None:  # which is neither combined nor rescaled
-            at = _place(opacity)
+            at = opacity.place
             result[at] = values[0][at]
         if missing and opacity is None:
             np.copyto(result, check_fill(fill, out), where=np.isnan(result))
@@ -241,10 +241,6 @@ def filter_whole_file(
     notes = [note for one in done for note in one.info.notes]
     chosen = choice_note(numbers, count_images(source))
     return tuple(dict.fromkeys((*notes, *filter(None, [chosen]), *lost)))
-
-
-def _place(opacity: Opacity) -> tuple[slice, ...]:
-    return (slice(None),) * opacity.axis + (slice(opacity.index, opacity.index + 1),)
 
 
 def integer_notes(image: Array, kernel: Any, result: Array) -> tuple[str, ...]:

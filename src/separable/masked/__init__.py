@@ -32,8 +32,10 @@ from separable.masked.opacity import (
     filter_with_opacity,
     valid_colours,
     valid_pixels,
+    weigh_pixels,
 )
 from separable.masked.samples import (
+    STAYS_NAN,
     Missing,
     MissingOptions,
     blank,
@@ -46,6 +48,7 @@ from separable.masked.samples import (
 from separable.masked.valid_weights import Weights
 
 __all__ = [
+    "STAYS_NAN",
     "AxisByAxisRun",
     "Missing",
     "MissingOptions",
@@ -69,4 +72,5 @@ __all__ = [
     "valid_colours",
     "valid_pixels",
     "valid_samples",
+    "weigh_pixels",
 ]

@@ -27,13 +27,20 @@ from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.filtering import cached_plan
 from separable.masked.nodata import check_nodata, nodata_values, valid_samples
-from separable.masked.normalised import PlannedRun
+from separable.masked.normalised import PlannedRun, Run
 from separable.masked.samples import MissingOptions, check_nan, mask_of
 from separable.masked.valid_weights import Weights
 from separable.request import mask_shape
 from separable.run import store
 
-__all__ = ["Opacity", "OpacityWeights", "filter_with_opacity", "valid_colours", "valid_pixels"]
+__all__ = [
+    "Opacity",
+    "OpacityWeights",
+    "filter_with_opacity",
+    "valid_colours",
+    "valid_pixels",
+    "weigh_pixels",
+]
 
 Array = NDArray[Any]
 
@@ -57,6 +64,11 @@ class Opacity:
     axis: int
     index: int
     premultiplied: bool = False
+
+    @property
+    def place(self) -> tuple[slice, ...]:
+        """Place of the opacity in an image of all colours."""
+        return (slice(None),) * self.axis + (slice(self.index, self.index + 1),)
 
 
 @dataclass(frozen=True)
@@ -295,22 +307,57 @@ def filter_with_opacity(
     >>> filter_with_opacity(line, Opacity(2, 1), [1/3, 1/3, 1/3], axes=1)[0].tolist()
     [[200, 170], [200, 85], [0, 0]]
     """
-    axis, index = opacity.axis, opacity.index
     rule = OpacityWeights.of(kernel, image.dtype, opacity.premultiplied)
+    plan = cached_plan(image, kernel, output, options)
+    return weigh_pixels(
+        image, opacity, rule, PlannedRun.of(plan, options), plan.problem.out, valid=valid
+    )
+
+
+def weigh_pixels(
+    image: Array,
+    opacity: Opacity,
+    rule: OpacityWeights,
+    run: Run,
+    out: np.dtype[Any],
+    *,
+    valid: Array | None = None,
+    own: Array | None = None,
+) -> Array:
+    """Filter colours and their opacity by the runs of a filter.
+
+    Parameters
+    ----------
+    image : ndarray
+    opacity : Opacity
+    rule : OpacityWeights
+    run : Run
+        Runs kernels on the colours, the opacity and the mask.
+    out : dtype
+        Data type of the result.
+    valid : ndarray of bool, optional
+        Where pixels are valid; its length along the axis of the colours is 1.
+    own : ndarray, optional
+        Opacity of the image at the outputs, which a kernel whose weights sum to 0 keeps. Default: at all pixels.
+
+    Returns
+    -------
+    ndarray
+        Colours and opacity of the outputs.
+    """
+    axis, index = opacity.axis, opacity.index
     weights = rule.weights
     alpha = np.take(image, [index], axis).astype(rule.work)
     known = alpha if valid is None else alpha * valid
     colours = rule.multiplied(np.delete(image, index, axis), known, valid)
-    plan = cached_plan(image, kernel, output, options)
-    problem = plan.problem
-    run = PlannedRun.of(plan, options)
-    cval = problem.cval if problem.fills else 0.0
+    cval = run.cval
 
     def filtered(samples: Array, kernel: Any, outside: Any, named: bool = False) -> Array:
         return run.data(samples, kernel, rule.work, outside, rule.smallest, named=named)
 
+    own = alpha if own is None else own.astype(rule.work)
     result = filtered(colours, weights.kernel, cval, named=True)
-    weight = filtered(known, weights.sizes, rule.full) if weights.total else known
+    weight = filtered(known, weights.sizes, rule.full) if weights.total else own
     mean = share = masked = None
     if weights.signed:
         mean = filtered(colours, weights.sizes, cval)
@@ -324,17 +371,18 @@ def filter_with_opacity(
                 filtered(1 - mask, weights.kernel, 0.0),
             )
         masked = rule.valid_opacity(weight, filtered(mask, weights.sizes, 1.0), *extra)
-    found, transparency = rule.combined(result, weight, mean, share, alpha, masked)
-    out = np.empty(image.shape, problem.out)
+    found, transparency = rule.combined(result, weight, mean, share, own, masked)
+    shape = (*found.shape[:axis], image.shape[axis], *found.shape[axis + 1 :])
+    made = np.empty(shape, out)
     before: tuple[slice, ...] = (slice(None),) * axis
     parts = (
         (slice(0, index), found[(*before, slice(0, index))]),
-        (slice(index, index + 1), scaled(transparency, rule.full, problem.out)),
+        (slice(index, index + 1), scaled(transparency, rule.full, out)),
         (slice(index + 1, None), found[(*before, slice(index, None))]),
     )
     for place, values in parts:
-        store(values, out[(*before, place)], problem.threads)
-    return out
+        store(values, made[(*before, place)], run.threads)
+    return made
 
 
 def scaled(opacity: Array, full: float, out: np.dtype[Any]) -> Array:

@@ -20,6 +20,7 @@ from separable.request import mask_shape
 
 __all__ = [
     "EXPLICIT_NAN",
+    "STAYS_NAN",
     "Missing",
     "MissingOptions",
     "Rows",
@@ -156,6 +157,10 @@ def fill_for(fill: Any, nodata: Sequence[Any]) -> Any:
     (-9999, 7, nan)
     """
     return nodata[0] if nodata and is_default(fill) else fill
+
+
+STAYS_NAN = np.float32(np.nan)
+"""Fill of intermediate floats: NaN, while `fill_for` takes the default, Python's NaN, as the first of `nodata`."""
 
 
 def is_default(fill: Any) -> bool:

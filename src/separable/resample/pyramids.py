@@ -143,17 +143,20 @@ def pyramid(
     given, along = image_and_axes(image, axes)
     count = whole_in_range("levels", levels, 1, MOST_LEVELS)
     factors = whole_per_axis("factor", factor, len(along), 1, LARGEST_FACTOR)
-    found: list[Any] = [given]
+    names = [given.dims[a] for a in along] if hasattr(given, "dims") else along
+    found: list[Any] = [getattr(given, "dataset", given)]
     for number in range(1, count):
         fine = found[-1]
-        own = [f if fine.shape[a] > 1 else 1 for a, f in zip(along, factors, strict=True)]
+        level, axes_of_level = image_and_axes(fine, names)
+        sizes = [level.shape[a] for a in axes_of_level]
+        own = [f if n > 1 else 1 for n, f in zip(sizes, factors, strict=True)]
         if all(f == 1 for f in own):
             raise ArgumentError(
                 f"`levels` must be at most {number} for an image of shape {shown(tuple(given.shape))} and "
                 f"`factor` {shown(factor)}; got {levels}"
             )
         found.append(
-            downsample(fine, own, axes=along, method=method, mode=mode, cval=cval, threads=threads)
+            downsample(fine, own, axes=names, method=method, mode=mode, cval=cval, threads=threads)
         )
     return tuple(found)
 

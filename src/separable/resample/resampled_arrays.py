@@ -43,7 +43,7 @@ PACKAGES = {
     "xarray": "separable.xarray_accessor.resampled_dims",
     "separable": "separable.resample.resampling_plans",  # a shape without samples
 }
-
+DATASETS = "separable.xarray_accessor.resampled_datasets"
 
 NOTHING_MISSING = MissingOptions()
 
@@ -188,6 +188,11 @@ def image_and_axes(image: Any, axes: Any) -> tuple[Any, tuple[int, ...]]:
     known = isinstance(image, np.ndarray) or (
         package_of(image) in PACKAGES and hasattr(image, "ndim")
     )
+    if package_of(image) == "xarray" and hasattr(image, "data_vars"):
+        as_image: tuple[Any, tuple[int, ...]] = importlib.import_module(DATASETS).dataset_axes(
+            image, axes
+        )
+        return as_image
     found = image if known else array_of(image)
     if found.ndim == 0:
         raise ArgumentError("`image` must have at least one axis; got a single number")
@@ -204,9 +209,12 @@ def spacing_of(image: Any, axes: tuple[int, ...]) -> tuple[float, ...]:
     ArgumentError
         If it has none.
     """
+    if hasattr(image, "spacing"):  # a Dataset as one image
+        own: tuple[float, ...] = image.spacing(axes)
+        return own
     if package_of(image) != "xarray":
         raise ArgumentError(
-            "`spacing_in` must be the distance between neighbours; got None. Only an xarray DataArray has "
+            "`spacing_in` must be the distance between neighbours; got None. Only an xarray object has "
             "coordinates that say it"
         )
     found: tuple[float, ...] = importlib.import_module(PACKAGES["xarray"]).spacing_along(
@@ -218,6 +226,8 @@ def spacing_of(image: Any, axes: tuple[int, ...]) -> tuple[float, ...]:
 def run_request(image: Any, request: BandRequest, output: Any) -> Any:
     """Multiply an image of any kind by the bands of a request."""
     package = "" if isinstance(image, np.ndarray) else package_of(image)
+    if hasattr(image, "run_request"):  # a Dataset as one image
+        return image.run_request(request, output)
     if package in PACKAGES:
         return importlib.import_module(PACKAGES[package]).run_request(image, request, output)
     given = array_of(image)
@@ -271,8 +281,8 @@ def _check_labels(plain: Array, missing: Missing | None) -> None:
     """Refuse what has no majority."""
     if plain.dtype.kind not in "biu":
         raise DTypeError(
-            f"labels must be whole numbers to be counted; got {plain.dtype}. Convert them, for instance with "
-            'image.astype("int32"), or use interpolation="nearest"'
+            f"labels must be whole numbers to be counted; got {plain.dtype}. Take the interpolation nearest, or "
+            "convert them to integers first"
         )
     if missing is not None:
         raise ArgumentError(

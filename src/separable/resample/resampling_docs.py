@@ -8,9 +8,10 @@ __all__ = ["documented"]
 
 _TEXTS = {
     "image": """\
-image : array_like, torch.Tensor or dask.array.Array
+image : array_like, torch.Tensor, dask.array.Array or xarray object
     Image or volume of any number of axes: bool, integers, float16 .. float64 or complex. A tensor is
-    resampled on its device and has gradients; a Dask array is resampled when it is computed.""",
+    resampled on its device and has gradients; a Dask array is resampled when it is computed. A `DataArray`
+    and the variables of a `Dataset` get the coordinates of their new samples.""",
     "axes": """\
 axes : int or sequence of int, optional
     Axes to resample. Default is all of them; leave out those of colours, channels and time.""",

@@ -249,9 +249,9 @@ def spacing_grids(
 
 
 def factor_grids(
-    lengths: Mapping[int, int], factors: Sequence[float], align: str
+    lengths: Mapping[int, int], factors: Sequence[float], align: str, *, name: str = "factor"
 ) -> dict[int, Grid]:
-    """Return the grids with some factors of the number of samples.
+    """Return the grids with some factors of the number of samples; `name` is that of the argument, for messages.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def factor_grids(
     """
     grids = {}
     for (axis, length), factor in zip(lengths.items(), factors, strict=True):
-        size = _size("factor", factor, length * factor, axis, length)
+        size = _size(name, factor, length * factor, axis, length)
         grids[axis] = grid_of_shape(length, size, align)
     return grids
 

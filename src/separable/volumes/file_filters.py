@@ -18,11 +18,11 @@ from separable.files.image_filter import opacity_of
 from separable.files.image_info import ImageInfo
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.kernels.parse import read_kernel_of
-from separable.masked import check_fill, nodata_values
+from separable.masked import STAYS_NAN, check_fill, fill_for, nodata_values
 from separable.plan import Plan, plan
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.magnitude_blocks import MagnitudeFilter
-from separable.volumes.missing_samples import is_missing, valid_filter
+from separable.volumes.missing_samples import is_missing, missing_values, valid_filter
 from separable.volumes.opacity_blocks import opacity_filter
 
 __all__ = ["file_filter", "kernel_of", "obeyed_options"]
@@ -81,13 +81,14 @@ def file_filter(
     if isinstance(kernel, Magnitude):
         out = source.dtype if options.get("output") is None else np.dtype(options["output"])
         wide = {**options, "output": wide_type(source.dtype)}
-        marked = {k: v for k, v in missing.items() if k != "fill"}
+        marked = {**missing, "fill": STAYS_NAN} if is_missing(missing, source.dtype) else {}
         found = [file_filter(one, source, wide, marked) for one in kernel.kernels]
         first = found[0][0]
         place = opacity_of(source.info, source.ndim, first.problem.axes)
         fill = math.nan
         if marked and place is None:
-            fill = check_fill(missing.get("fill", math.nan), out)
+            values = missing_values(missing, source.dtype)
+            fill = check_fill(fill_for(missing.get("fill", math.nan), values), out)
         return first, MagnitudeFilter(tuple(f for _, f in found), kernel, out, fill, place)
     filter_plan = _planned(kernel, source, options, missing)
     some = is_missing(missing, source.dtype)

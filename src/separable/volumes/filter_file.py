@@ -25,7 +25,7 @@ from separable.files.pyramid_levels import with_new_levels
 from separable.files.several_images import ImageChoice, choice_note, count_images, one_image
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, missing_options
-from separable.masked import Opacity
+from separable.masked import STAYS_NAN, Opacity, fill_for
 from separable.plan import Plan
 from separable.volumes.absent_nan import look_for_nan
 from separable.volumes.checkpoint import Journal, request_of, stage_path
@@ -33,7 +33,7 @@ from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
 from separable.volumes.file_filters import file_filter, kernel_of, obeyed_options
 from separable.volumes.halo import BlockFilter
-from separable.volumes.missing_samples import is_missing, masked
+from separable.volumes.missing_samples import is_missing, masked, missing_values
 from separable.volumes.opacity_blocks import with_opacity
 from separable.volumes.rescaled_file import middle_path, write_rescaled
 from separable.volumes.run_parts import (
@@ -155,8 +155,9 @@ class Run:
                 self.out = np.dtype(options.get("output") or self.source.dtype)
                 check_target(final, self.source.shape, self.out, overwrite=overwrite)
                 options = {**options, "output": wide_type(self.source.dtype)}
-                fill = missing.get("fill", fill)
-                missing = {**missing, "fill": math.nan} if missing else missing
+                values = missing_values(missing, self.source.dtype)
+                fill = fill_for(missing.get("fill", fill), values)
+                missing = {**missing, "fill": STAYS_NAN} if missing else missing
                 target = middle_path(final)
             self.plan, volume_filter = file_filter(kernel, self.source, options, missing)
             self.volume_filter: BlockFilter = volume_filter

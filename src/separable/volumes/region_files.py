@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.borders import runs_of
+from separable.engine import get_num_threads
 from separable.errors import ArgumentError
-from separable.factors import Factors
 from separable.files.chunked_io import Source
 from separable.files.format_registry import in_parts
-from separable.files.grid_change import info_on_grid
-from separable.files.image_filter import opacity_of
-from separable.files.image_grids import GridChange
+from separable.files.image_filter import check_percentiles, rescaled
 from separable.files.image_info import ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target, open_source
 from separable.filtering import missing_options
-from separable.masked import MissingOptions
-from separable.request import kernel_axes
-from separable.resample.region_blocks import region_block, run_part
-from separable.resample.region_plans import RegionPlan, plan_region
-from separable.volumes.checkpoint import request_of_arrays
+from separable.masked import MissingOptions, check_fill
+from separable.resample.region_plans import RegionPlan
+from separable.run import store
 from separable.volumes.file_checks import refuse_same
-from separable.volumes.file_filters import kernel_of, obeyed_options
-from separable.volumes.grid_runs import GridJob, SlabCosts, bytes_per_row, run_in_slabs
-from separable.volumes.missing_samples import as_valid, mask_reader
+from separable.volumes.grid_runs import GridDone, GridJob, run_in_slabs
+from separable.volumes.region_work import RegionWork, prepared_region
+from separable.volumes.rescaled_file import middle_path, write_rescaled
 from separable.volumes.slab_schedule import read_amount
 
 __all__ = ["RegionFile", "filter_region", "filter_region_file"]
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
-GAPS = 2  # a range of samples is read whole if it has at most so many times the samples that are needed
 
 
 @dataclass(frozen=True)
@@ -47,20 +43,29 @@ class RegionFile:
 
     Attributes
     ----------
-    planned : RegionPlan
+    plans : tuple of RegionPlan
+        The plan of each kernel: one, or those of a magnitude.
     info : ImageInfo
         Metadata of the result.
     slabs, resumed : int
         Number of slabs, and of those that an earlier run had completed.
     notes : tuple of str
         What was obeyed, and what the format of the target cannot keep.
+    dtype : dtype
+        Type of the result.
     """
 
-    planned: RegionPlan
+    plans: tuple[RegionPlan, ...]
     info: ImageInfo
     slabs: int
     resumed: int
     notes: tuple[str, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def planned(self) -> RegionPlan:
+        """Plan of the only, or the first, kernel."""
+        return self.plans[0]
 
 
 def filter_region(
@@ -102,6 +107,7 @@ def filter_region_file(
     resume: bool = True,
     progress: Callable[[float], None] | None = None,
     image: int | None = None,
+    rescale: tuple[float, float] | None = None,
     **options: Any,
 ) -> RegionFile:
     """Filter a file where a region and a stride say, and write spacing and position of the outputs.
@@ -110,7 +116,8 @@ def filter_region_file(
     ----------
     source, target : str or path
         The format follows from the suffix. They must differ.
-    kernel : array_like, Factors or str
+    kernel : array_like, Factors, str or Magnitude
+        A `separable.filter_bank.Magnitude` for the absolute value of a result, or the length of a gradient.
     output_region, stride
         As for `separable.convolve`.
     memory : int or str, optional
@@ -123,6 +130,8 @@ def filter_region_file(
         Called with the fraction of the work just done.
     image : int, optional
         Number of the image in a file that holds several, from 1. Default: 1, with a note.
+    rescale : (low, high), optional
+        Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
     **options
         Options of `separable.plan`, and `mask`, `nan`, `fill` and `nodata`, where the mask may be a file.
 
@@ -135,7 +144,7 @@ def filter_region_file(
     FileError
         If a file cannot be read or written.
     ArgumentError
-        If the memory limit is too small, or the file has an opacity.
+        If the memory limit is too small.
 
     Examples
     --------
@@ -151,13 +160,21 @@ def filter_region_file(
     where = {"output_region": output_region, "stride": stride}
     given = missing_options(*(options.pop(n, d) for n, d in MissingOptions()._asdict().items()))
     limit = None if memory is None else read_amount("memory", memory)
+    if rescale is not None:
+        check_percentiles(rescale)
     if in_parts(source, target):
         with open_source(source, image=image) as opened:
-            work = _prepared(opened, target, kernel, given, {**options, **where})
-            done = run_in_slabs(opened, work, GridJob(target, limit, overwrite, resume, progress))
-            work.close()
+            work = prepared_region(opened, target, kernel, given, {**options, **where}, rescale)
+            job = GridJob(target, limit, overwrite, resume, progress)
+            if rescale is None:
+                done = run_in_slabs(opened, work, job)
+                work.close()
+            else:
+                done = _stretched(
+                    opened, work, job, rescale, partial(open_source, source, image=image)
+                )
         notes = (*work.notes, *done.notes)
-        return RegionFile(work.planned, work.info, done.slabs, done.resumed, notes)
+        return RegionFile(work.plans, work.info, done.slabs, done.resumed, notes, work.out)
     if limit is not None:
         raise ArgumentError(
             "`memory` limits files that are read and written in parts; here the image is in memory as a "
@@ -167,152 +184,45 @@ def filter_region_file(
     whole = Source(
         Path(source), array.shape, array.dtype, None, info, array.__getitem__, lambda: None
     )
-    work = _prepared(whole, target, kernel, given, {**options, **where})
-    check_target(target, work.shape, work.dtype, overwrite=overwrite)
+    work = prepared_region(whole, target, kernel, given, {**options, **where}, rescale)
+    check_target(target, work.shape, work.out, overwrite=overwrite)
     result = work.slab(whole, 0, 0, work.shape[0])
     work.close()
+    if rescale is not None:
+        result = _in_range(result, work, rescale)
     lost = write_image(target, result, work.info, overwrite=overwrite)
     if progress is not None:
         progress(1.0)
-    return RegionFile(work.planned, work.info, 1, 0, (*work.notes, *lost))
+    return RegionFile(work.plans, work.info, 1, 0, (*work.notes, *lost), work.out)
 
 
-def _prepared(
-    source: Source, target: PathLike, kernel: Any, missing: dict[str, Any], options: dict[str, Any]
-) -> _RegionWork:
-    """Plan the outputs of a file, and the metadata of the result."""
-    kernel = kernel_of(kernel, source, options)
-    count = len(kernel.shape) if isinstance(kernel, Factors) else np.ndim(kernel)
-    space = source.info.space(source.ndim)
-    asked = options.pop("axes", None)
-    axes = kernel_axes(
-        space if asked is None and len(space) == count else asked, source.ndim, count
-    )
-    plain = {k: v for k, v in options.items() if k not in ("output_region", "stride")}
-    obeyed, info, note = obeyed_options(kernel, source, target, missing, {**plain, "axes": axes})
-    if opacity_of(source.info, source.ndim, axes) is not None:
-        raise ArgumentError(
-            f"{source.path} has an opacity, which `output_region` and `stride` do not take. Filter the whole "
-            "image, and resample it with `separable resample`"
-        )
-    planned = plan_region(kernel, source.shape, source.dtype, axes=axes, **options)
-    steps, firsts = [1.0] * source.ndim, [0.0] * source.ndim
-    for one in planned.axes:
-        steps[one.axis], firsts[one.axis] = float(one.stride), float(one.first)
-    change = GridChange(source.shape, planned.shape, tuple(steps), tuple(firsts))
-    moved = info_on_grid(info, change)
-    mask = obeyed.pop("mask", None)
-    marks = MissingOptions(**obeyed) if obeyed.keys() - {"fill"} or mask is not None else None
-    reader = None if mask is None else mask_reader(mask, source.shape, axes)
-    notes = (*moved.notes, *filter(None, [note]))
-    return _RegionWork(planned, kernel, marks, moved, notes, reader, str(mask or ""))
+def _stretched(
+    source: Source,
+    work: RegionWork,
+    job: GridJob,
+    percentiles: tuple[float, float],
+    reopened: Callable[[], Source],
+) -> GridDone:
+    """Compute floats beside the target, and write them stretched to the range of its type."""
+    final = Path(os.path.realpath(job.target))
+    check_target(final, work.shape, work.out, overwrite=job.overwrite)
+    done = run_in_slabs(source, work, replace(job, target=middle_path(final), overwrite=True))
+    work.close()
+    made = write_rescaled(
+        lambda: replace(reopened(), info=work.info), final, work.out, percentiles, fill=work.fill,
+        opacity=work.opacity, overwrite=job.overwrite,
+    )  # fmt: skip
+    return replace(done, notes=tuple(made.notes))
 
 
-@dataclass(frozen=True, eq=False)
-class _RegionWork:
-    """Outputs of a region of a file: a `GridWork`."""
-
-    planned: RegionPlan
-    kernel: Any
-    missing: MissingOptions | None
-    info: ImageInfo
-    notes: tuple[str, ...]
-    mask: Any = field(repr=False, default=None)
-    mask_name: str = ""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the result."""
-        return self.planned.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the result."""
-        return self.planned.whole.problem.out
-
-    def request(self, source: Source) -> dict[str, str]:
-        """Return everything that the result depends on, as named texts."""
-        problem = self.planned.whole.problem
-        kernel = self.kernel
-        arrays = (
-            [v for t in kernel.terms for v in t]
-            if isinstance(kernel, Factors)
-            else [np.asarray(kernel)]
-        )
-        return request_of_arrays(
-            source, arrays, operation=self.planned.whole.request.operation, axes=problem.axes,
-            mode=",".join(border.name for border in problem.modes), cval=problem.cval,
-            origin=problem.lefts, region=self.planned.region,
-            stride=tuple(one.stride for one in self.planned.axes), type=self.dtype,
-            missing=self.missing, mask=self.mask_name,
-        )  # fmt: skip
-
-    def costs(self, source: Source, axis: int) -> SlabCosts:
-        """Return the memory of slabs along an axis."""
-        problem = self.planned.whole.problem
-        row_in = bytes_per_row(source.shape, axis, source.dtype)
-        row_out = bytes_per_row(self.shape, axis, self.dtype)
-        row_out += 2 * bytes_per_row(self.shape, axis, problem.work)
-        if self.missing is not None:  # cleaned samples, masks, and up to four sums
-            row_in, row_out = 4 * row_in, 3 * row_out
-        one = next((one for one in self.planned.axes if one.axis == axis), None)
-        if one is None:
-            return SlabCosts(row_in, row_out)
-        taps = problem.kernel_shape[self.planned.axes.index(one)]
-        return SlabCosts(row_in, row_out, float(one.stride), taps)
-
-    def slab(self, source: Source, axis: int, start: int, stop: int) -> Array:
-        """Return some rows of the result."""
-        region = [slice(0, n) for n in self.shape]
-        region[axis] = slice(start, stop)
-        block = region_block(self.planned, region)
-        samples = _read(source.read, block.index)
-        missing = self.missing
-        if self.mask is not None and missing is not None:
-            values = _read(self.mask[0], block.index)
-            valid = np.broadcast_to(as_valid(values), samples.shape)
-            missing = missing._replace(mask=valid)
-        return run_part(
-            self.planned, samples, None, kernel=self.kernel, missing=missing, block=block
-        )  # fmt: skip
-
-    def close(self) -> None:
-        """Close the file of the mask."""
-        if self.mask is not None:
-            self.mask[1]()
-
-
-def _read(read: Callable[[Any], Array], index: Sequence[Any]) -> Array:
-    """Read the samples of a block: ranges of samples, joined; an axis of one sample of a mask stays so."""
-    runs: list[list[tuple[int, int]]] = []
-    taken: list[Array | None] = []
-    for part in index:
-        if isinstance(part, slice):
-            runs.append([(part.start, part.stop)])
-            taken.append(None)
-            continue
-        first, last = int(part[0]), int(part[-1]) + 1
-        if last - first <= GAPS * len(part):
-            runs.append([(first, last)])
-            taken.append(part - first)
-        else:
-            runs.append(runs_of(part))
-            taken.append(None)
-    found = _joined(read, runs, [])
-    for axis, places in enumerate(taken):
-        if places is not None and found.shape[axis] > 1:
-            found = np.take(found, places, axis)
-    return found
-
-
-def _joined(
-    read: Callable[[Any], Array], runs: Sequence[Sequence[tuple[int, int]]], before: list[slice]
-) -> Array:
-    """Read all combinations of ranges along the axes, and join them."""
-    axis = len(before)
-    if axis == len(runs):
-        return read(tuple(before))
-    parts = [_joined(read, runs, [*before, slice(a, b)]) for a, b in runs[axis]]
-    if len(parts) == 1 or (parts[0].shape[axis] == 1 and all(b - a > 1 for a, b in runs[axis])):
-        return parts[0]
-    return np.concatenate(parts, axis)
+def _in_range(result: Array, work: RegionWork, percentiles: tuple[float, float]) -> Array:
+    """Return floats in memory, stretched to the range of the type of the target, except for the opacity."""
+    scaled = rescaled(result, work.out, percentiles, work.opacity)
+    if work.opacity is not None:
+        at = work.opacity.place
+        scaled[at] = result[at]
+    if work.out.kind in "iu" or not math.isnan(np.real(work.fill)):
+        np.copyto(scaled, check_fill(work.fill, work.out), where=np.isnan(scaled))
+    whole = np.empty(scaled.shape, work.out)
+    store(np.ascontiguousarray(scaled), whole, get_num_threads())
+    return whole

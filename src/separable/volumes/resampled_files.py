@@ -85,7 +85,8 @@ class FileGrid:
             return {a: grid_of_shape(shape[a], n, align) for a, n in zip(axes, sizes, strict=True)}
         lengths = {a: shape[a] for a in axes}
         if self.scale is not None:
-            return factor_grids(lengths, real_per_axis("scale", self.scale, count), align)
+            factors = real_per_axis("scale", self.scale, count)
+            return factor_grids(lengths, factors, align, name="scale")
         after = real_per_axis("spacing", self.spacing, count)
         known = info.spacing if len(info.spacing or ()) == len(shape) else None
         steps = [known[a] if known is not None else None for a in axes]

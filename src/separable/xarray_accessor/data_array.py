@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from separable import filtering, ndimage
-from separable import resample as resampling
-from separable.errors import ArgumentError, ArgumentTypeError
+from separable.errors import ArgumentTypeError
 from separable.factors import Factors
 from separable.kernels import gaussian1d
 from separable.kernels.kernel_arguments import mirrored
 from separable.kernels.parse import kernel_by_name, lengths_of
+from separable.xarray_accessor.array_transforms import ArrayTransforms, Dims, Lengths
 from separable.xarray_accessor.engine_hook import by_dims, like
-from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, per_dim, step_of
+from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, per_dim, steps_along
 
 __all__ = ["SeparableAccessor"]
 
-Dims: TypeAlias = "Hashable | Sequence[Hashable] | None"
-Lengths: TypeAlias = "float | str | np.timedelta64 | Sequence[Any] | Mapping[Hashable, Any]"
-
 OPTIONS = tuple(inspect.signature(filtering.correlate).parameters)[2:]  # axes, mode, cval ...
-UNITS = ("coordinates", "samples")
 SLOPE = np.array([-0.5, 0.0, 0.5])
 
 
-class SeparableAccessor:
+class SeparableAccessor(ArrayTransforms):
     """Filters of a `DataArray`, as ``array.separable``.
 
     Every method returns a `DataArray` with the same coordinates, attributes, name and order of dims.
@@ -155,7 +151,7 @@ class SeparableAccessor:
         5.0
         """
         found = dims_of(self._array, dims, (sigma,))
-        steps = _steps(self._array, found, units)
+        steps = steps_along(self._array, found, units)
         widths = per_dim("sigma", lengths_along("sigma", sigma, steps, several=True), found)
         arguments = {
             "sigma": tuple(w / s.size for w, s in zip(widths, steps, strict=True)),
@@ -190,7 +186,7 @@ class SeparableAccessor:
         if sigma is not None:
             return self.filter("gaussian", dim, sigma=sigma, order=1, units=units, **options)
         (found,) = dims_of(self._array, (dim,), ())
-        (step,) = _steps(self._array, (found,), units)
+        (step,) = steps_along(self._array, (found,), units)
         taps = SLOPE / (-step.size if step.falls else step.size)
         return _filtered(self._array, taps, (found,), options)
 
@@ -237,7 +233,7 @@ class SeparableAccessor:
         options = {k: parameters.pop(k) for k in OPTIONS if k in parameters}
         lengths = lengths_of(kernel)
         found = dims_of(self._array, dims, list(parameters.values()))
-        steps = _steps(self._array, found, units)
+        steps = steps_along(self._array, found, units)
         arguments = {
             key: _argument(key, value, steps, lengths)
             for key, value in parameters.items()
@@ -249,70 +245,6 @@ class SeparableAccessor:
         made = kernel_by_name(kernel, arguments, len(found), spacing)
         made = mirrored(made, [k for k, step in enumerate(steps) if step.falls])
         return _filtered(self._array, made, found, options)
-
-    def resample(self, spacing: Lengths, dims: Dims = None, **options: Any) -> xr.DataArray:
-        """Resample dims to another spacing; the result has the coordinates of the new samples.
-
-        Parameters
-        ----------
-        spacing : length, sequence or dict of dim to length
-            New distance between neighbours, in the units of the coordinates; durations along times.
-        dims : str or sequence of str, optional
-            Dims to resample. Default is those that `spacing` names, else the spatial ones.
-        **options
-            Options of `separable.resample.resample`: interpolation, antialias, align, mode ...
-
-        Returns
-        -------
-        DataArray
-            Coordinates of one dim are interpolated; other coordinates along a resampled dim are left out.
-
-        Raises
-        ------
-        ArgumentError, ArgumentTypeError
-            If there is no such dim, it is not evenly spaced, or a length is wrong.
-
-        Examples
-        --------
-        >>> import separable.xarray_accessor
-        >>> line = xr.DataArray(np.arange(6.0), {"x": 2.0 * np.arange(6)}, "x")
-        >>> line.separable.resample(4.0).x.values
-        array([1., 5., 9.])
-        """
-        found = dims_of(self._array, dims, (spacing,))
-        steps = _steps(self._array, found, "coordinates")
-        lengths = per_dim("spacing", lengths_along("spacing", spacing, steps, several=True), found)
-        before = tuple(step.size for step in steps)
-        where = self._array.get_axis_num(found)
-        result: Any = resampling.resample(self._array, before, lengths, axes=where, **options)
-        return _as_array(result)
-
-    def resize(self, shape: Any, dims: Dims = None, **options: Any) -> xr.DataArray:
-        """Take another number of samples along dims, as `separable.resample.resize`.
-
-        Examples
-        --------
-        >>> import separable.xarray_accessor
-        >>> line = xr.DataArray([0.0, 4.0], {"x": [10.0, 20.0]}, "x")
-        >>> line.separable.resize({"x": 4}).x.values
-        array([ 7.5, 12.5, 17.5, 22.5])
-        """
-        found = dims_of(self._array, dims, (shape,))
-        where, sizes = self._array.get_axis_num(found), per_dim("shape", shape, found)
-        return _as_array(resampling.resize(self._array, sizes, axes=where, **options))
-
-    def rescale(self, factor: Any, dims: Dims = None, **options: Any) -> xr.DataArray:
-        """Take `factor` times as many samples along dims, as `separable.resample.rescale`.
-
-        Examples
-        --------
-        >>> import separable.xarray_accessor
-        >>> xr.DataArray(np.zeros((4, 6)), dims=("y", "x")).separable.rescale(0.5).shape
-        (2, 3)
-        """
-        found = dims_of(self._array, dims, (factor,))
-        where, factors = self._array.get_axis_num(found), per_dim("factor", factor, found)
-        return _as_array(resampling.rescale(self._array, factors, axes=where, **options))
 
     def convolve(
         self, kernel: ArrayLike | Factors, dims: Dims = None, **options: Any
@@ -350,11 +282,6 @@ class SeparableAccessor:
         array([0, 3, 2, 1])
         """
         return _filtered(self._array, kernel, _dims_for(self._array, kernel, dims), options)
-
-
-def _as_array(result: Any) -> xr.DataArray:
-    found: xr.DataArray = result
-    return found
 
 
 def _dims_for(array: xr.DataArray, kernel: Any, dims: Dims) -> tuple[Hashable, ...]:
@@ -415,14 +342,6 @@ def _magnitude(
 def _product(taps: list[Any]) -> Factors:
     letters = "tzyx"[-len(taps) :]
     return Factors.from_terms(f"{letters} -> {','.join(letters)}", [taps])
-
-
-def _steps(array: xr.DataArray, dims: tuple[Hashable, ...], units: str) -> list[Step]:
-    if units not in UNITS:
-        raise ArgumentError(f'`units` must be "coordinates" or "samples"; got {units!r}')
-    if not dims:
-        raise ArgumentError("`dims` must name one dim or more; got none")
-    return [Step(d) if units == "samples" else step_of(array, d) for d in dims]
 
 
 def _argument(name: str, value: Any, steps: list[Step], lengths: dict[str, bool]) -> Any:

@@ -18,7 +18,14 @@ from separable.resample.resampled_arrays import run_request as run_on_data
 from separable.xarray_accessor.engine_hook import aligned_mask
 from separable.xarray_accessor.spacing import spatial_dims, step_of
 
-__all__ = ["coordinate_at", "on_grids", "resampled_axes", "run_request", "spacing_along"]
+__all__ = [
+    "coordinate_at",
+    "coords_on",
+    "on_grids",
+    "resampled_axes",
+    "run_request",
+    "spacing_along",
+]
 
 Array = NDArray[Any]
 
@@ -95,18 +102,31 @@ def on_grids(image: xr.DataArray, data: Any, grids: Mapping[Hashable, Grid]) -> 
     >>> on_grids(line, line.data[::2], {"x": Grid(4, 2, 2.0, 0.0)}).x.values
     array([0., 2.])
     """
-    coords = {}
-    for name, coordinate in image.coords.items():
+    coords = coords_on(image.coords, grids)
+    return xr.DataArray(data, coords, image.dims, image.name, image.attrs)
+
+
+def coords_on(coords: Any, grids: Mapping[Hashable, Grid]) -> dict[Hashable, Any]:
+    """Return coordinates at the places of new samples, without those that have no values there.
+
+    Examples
+    --------
+    >>> line = xr.Dataset(coords={"x": [0.0, 1.0, 2.0, 3.0], "name": ("x", list("abcd"))})
+    >>> coords_on(line.coords, {"x": Grid(4, 2, 2.0, 0.0)})["x"].values
+    array([0., 2.])
+    """
+    found: dict[Hashable, Any] = {}
+    for name, coordinate in coords.items():
         moved = [dim for dim in coordinate.dims if dim in grids]
         if not moved:
-            coords[name] = coordinate.variable
+            found[name] = coordinate.variable
         elif coordinate.ndim == 1 and coordinate.dtype.kind in "iufmM":
             grid = grids[moved[0]]
             if grid.length == 1 < grid.size:  # one value says no step
                 continue
             values = coordinate_at(np.asarray(coordinate.values), grid)
-            coords[name] = xr.Variable(coordinate.dims, values, coordinate.attrs)
-    return xr.DataArray(data, coords, image.dims, image.name, image.attrs)
+            found[name] = xr.Variable(coordinate.dims, values, coordinate.attrs)
+    return found
 
 
 def coordinate_at(values: Array, grid: Grid) -> Array:

@@ -17,6 +17,7 @@ from separable.files.image_info import SPACE
 from separable.request import axes_by_name, per_axis
 
 __all__ = [
+    "UNITS",
     "Step",
     "dims_of",
     "is_spatial",
@@ -24,8 +25,10 @@ __all__ = [
     "per_dim",
     "spatial_dims",
     "step_of",
+    "steps_along",
 ]
 
+UNITS = ("coordinates", "samples")
 UNEVEN = 1e-6  # relative: a coordinate whose steps differ by more is not evenly spaced
 DURATIONS = (str, np.timedelta64, datetime.timedelta)
 
@@ -173,6 +176,27 @@ def per_dim(
     if not isinstance(value, (Mapping, list, tuple, np.ndarray)):
         return (value,) * len(dims)
     return per_axis(name, value, len(dims), of=of, names=tuple(dims), default=default)
+
+
+def steps_along(array: xr.DataArray, dims: tuple[Hashable, ...], units: str) -> list[Step]:
+    """Return the steps of some dims: of their coordinates, or of one sample with "samples" as `units`.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no dim, a coordinate is not evenly spaced, or there are no such units.
+
+    Examples
+    --------
+    >>> line = xr.DataArray([1.0, 2.0], {"x": [0.0, 2.0]}, "x")
+    >>> steps_along(line, ("x",), "coordinates")[0].size, steps_along(line, ("x",), "samples")[0].size
+    (2.0, 1.0)
+    """
+    if units not in UNITS:
+        raise ArgumentError(f'`units` must be "coordinates" or "samples"; got {units!r}')
+    if not dims:
+        raise ArgumentError("`dims` must name one dim or more; got none")
+    return [Step(d) if units == "samples" else step_of(array, d) for d in dims]
 
 
 def lengths_along(name: str, value: Any, steps: Sequence[Step], *, several: bool) -> Any:

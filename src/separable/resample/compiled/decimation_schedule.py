@@ -18,6 +18,8 @@ from separable.engine.compiled.simd import LINE_BYTES, lanes, pointer
 from separable.resample.band_matrix import Band
 
 from .band_record import SPAN_WORDS
+from .band_schedule import STREAM_BYTES
+from .block_means import items_means, mean_rows
 from .decimation_loop import MOST_AHEAD, items_decimated
 from .decimation_record import DECIMATION
 from .few_rows import rows_pointer, sum_few_rows
@@ -38,6 +40,10 @@ PLANE_BLOCK = 8
 """Planes of a work item: those that two outputs share are read from the second-level cache."""
 ITEMS_PER_THREAD = 4
 PAGE = 4096
+MEAN_TYPES = ("uint8", "int8", "uint16", "int16", "float32", "float64")
+"""Types whose means of 2x2 samples have code of their own."""
+MEAN_ROWS = 64
+"""Rows of a work item of such means."""
 
 
 class DecimationSchedule(PassSchedule):
@@ -75,7 +81,7 @@ class DecimationSchedule(PassSchedule):
         self.work = work
         source, target = arrays
         *_, y, x = order
-        self._channels = math.prod(source.shape[x + 1 :])
+        self._channels, self._row = math.prod(source.shape[x + 1 :]), source.shape[x]
         self._set(
             lanes=lanes(work), channels=self._channels, work_item=work.itemsize,
             source_item=source.itemsize, target_item=target.itemsize,
@@ -95,11 +101,40 @@ class DecimationSchedule(PassSchedule):
         first, last = bands[x].common_outputs
         self._set(regular_first=first, regular_last=last)
         z = bands[order[0]] if len(order) == 3 else None
-        self.fits = self._set_blocks(z, bands[y], bands[x], math.prod(rows[0]), threads)
-        if self.fits:
+        batch = math.prod(rows[0])
+        self.means = z is None and not snap and self._are_means(source, target, bands[y], bands[x])
+        self.fits = self.means or self._set_blocks(z, bands[y], bands[x], batch, threads)
+        if self.means:
+            self._set_means(source.dtype, target, batch, threads)
+        elif self.fits:
             self._set_stages(source.dtype, target.dtype, bands[x].stride)
         self.scratch_size = int(self.record["scratch_size"])
         self.threads = max(1, min(threads, int(self.record["items"])))
+
+    def _are_means(self, source: NDArray[Any], target: NDArray[Any], y: Band, x: Band) -> bool:
+        """Return whether outputs are means of 2x2 samples of a type that has code for them."""
+        return (
+            source.dtype == target.dtype
+            and source.dtype.name in MEAN_TYPES
+            and self._channels == 1
+            and all(_is_halving(band) for band in (y, x))
+        )
+
+    def _set_means(
+        self, dtype: np.dtype[Any], target: NDArray[Any], batch: int, threads: int
+    ) -> None:
+        """Set the work items and the stage of means of 2x2 samples: whole rows, without scratch memory."""
+        outputs = int(self.record["y_outputs"])
+        rows = max(1, min(MEAN_ROWS, -(-outputs // -(-ITEMS_PER_THREAD * threads // batch))))
+        blocks = -(-outputs // rows)
+        place, work = pointer(dtype.name), pointer(self.work.name)
+        self._set(
+            y_block=rows, y_blocks=blocks, items=batch * blocks,
+            regular_last=self._row // 2,
+            stream=int(target.nbytes >= STREAM_BYTES), scratch_size=LINE_BYTES,
+            finish=address(mean_rows, (WORD, place, place, work, *(WORD,) * 4)),
+        )  # fmt: skip
+        self.function = address(items_means, (WORD,) * 3)
 
     def _set_axis(self, name: str, band: Band, source_step: int, target_step: int) -> None:
         values = {
@@ -185,6 +220,17 @@ class DecimationSchedule(PassSchedule):
             return 0
         work, rows = pointer(self.work.name), rows_pointer(taps, self.work.name)
         return address(sum_few_rows, (WORD, source, work, rows, *(WORD,) * 8))
+
+
+def _is_halving(band: Band) -> bool:
+    """Return whether outputs are means of two samples that follow each other, the last one perhaps of one sample."""
+    pairs = 2 * np.arange(band.size)[:, None] + np.arange(2)
+    return (
+        band.taps == 2
+        and band.size == -(-band.length // 2)
+        and bool((band.weights == 0.5).all())
+        and bool((band.gathered == np.minimum(pairs, band.length - 1)).all())
+    )
 
 
 def _holds_border(spans: NDArray[np.int64], band: Band) -> bool:
