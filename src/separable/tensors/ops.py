@@ -7,9 +7,11 @@ is a convolution with as many. The border is written out before each pass.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,10 +32,45 @@ __all__ = [
     "scaled_back",
     "stored",
     "torch_dtype",
+    "untraced",
 ]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 MOST_AXES = 3  # of one convolution
 MOST_DOUBLINGS = 100  # every type of intermediates can represent this power of two
+
+
+def untraced(function: Function) -> Function:
+    """Keep PyTorch's compiler out of a function, as `torch.compiler.disable` does, without importing the compiler.
+
+    That decorator imports `torch._dynamo`, which takes a second. Here the first call under the compiler applies it, for
+    until then the compiler has not been imported. Versions of PyTorch that lack what this needs get the decorator itself.
+    """
+    disable: Any = torch.compiler.disable
+    try:
+        frames: Any = torch._C._dynamo.eval_frame
+        run_only = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.DEFAULT)
+        set_strategy = frames.set_code_exec_strategy
+    except AttributeError:
+        disabled: Function = disable(function)
+        return disabled
+    made: list[Any] = []
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **options)
+        if not made:
+            made.append(disable(function))
+        return made[0](*args, **options)
+
+    # What the compiler looks at where a function calls this one, and where it has been called.
+    marked: Any = call
+    marked._torchdynamo_disable = True
+    set_strategy(marked.__code__, run_only)
+    found: Function = marked
+    return found
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:

@@ -22,7 +22,15 @@ from separable.resample.output_regions import RegionAxis
 from separable.resample.region_blocks import run_part
 from separable.resample.region_plans import RegionPlan, plan_region
 from separable.resample.valid_regions import RegionRun
-from separable.tensors.ops import MOST_AXES, exactly, own, scaled_back, stored, torch_dtype
+from separable.tensors.ops import (
+    MOST_AXES,
+    exactly,
+    own,
+    scaled_back,
+    stored,
+    torch_dtype,
+    untraced,
+)
 from separable.tensors.tensor_filter import array_kernel, check_tensor, numpy_dtype
 from separable.tensors.valid_tensors import ValidRuns, filter_valid_tensor
 
@@ -31,7 +39,7 @@ __all__ = ["filter_region"]
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+@untraced
 def filter_region(
     image: torch.Tensor,
     kernel: Any,

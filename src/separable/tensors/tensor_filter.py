@@ -28,6 +28,7 @@ from separable.tensors.ops import (
     scaled_back,
     stored,
     torch_dtype,
+    untraced,
 )
 from separable.tensors.valid_tensors import ValidRuns, filter_valid_tensor
 
@@ -37,7 +38,7 @@ MOST_DENSE = 3  # axes
 
 
 @documented
-@torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+@untraced
 def filter_with(
     image: torch.Tensor,
     kernel: Any,

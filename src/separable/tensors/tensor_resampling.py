@@ -16,14 +16,14 @@ from separable.resample.band_matrix import Band
 from separable.resample.band_passes import pass_order, resampling_work, run_bands
 from separable.resample.resampled_arrays import BandRequest
 from separable.resample.resampled_arrays import run_request as run_on_array
-from separable.tensors.ops import own, stored, torch_dtype
+from separable.tensors.ops import own, stored, torch_dtype, untraced
 
 __all__ = ["run_request"]
 
 Bands = dict[int, Band]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+@untraced
 def run_request(image: torch.Tensor, request: BandRequest, output: Any) -> torch.Tensor:
     """Multiply a tensor by the bands of a request, on its device.
 

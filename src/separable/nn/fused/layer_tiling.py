@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
@@ -33,6 +34,12 @@ MIDDLE_BYTES = 192 << 10
 THREAD_CYCLES = 15_000
 """Cycles of work that justify one more thread."""
 PLANS_KEPT = 512
+PAIR_TAPS = (3, 7)
+"""Numbers of neighbouring taps for which `depthwise_tiles._depthwise_pair` has code."""
+PAIR_VECTORS = 4
+"""Vectors of a block of code for 32 registers."""
+INSIDE_TAPS = (5, 7, 9)
+"""Numbers of neighbouring taps other than three for which `depthwise_tiles.depthwise_inside` has code."""
 
 Sizes = tuple[int, int, int]
 
@@ -188,7 +195,42 @@ class LayerPlan(KernelPlan):
             row_offsets=self._add_table(offsets[inside].astype(np.int64)),
             row_weights=self._add_table(weights[inside].astype(np.int64)),
         )
+        self._pairs()
         return int(np.diff(starts).max(initial=0))
+
+    def _pairs(self) -> None:
+        """Write the table of the rows of taps of two rows of outputs, one below the other; see `LAYER_FIELDS`."""
+        g, out = self.geometry, self.geometry.out_size
+        counts = np.zeros(out[:2], np.int64)
+        z = np.arange(out[0])[:, None] * g.stride[0] - g.before[0]
+        z = (z + np.arange(g.kernel[0]) * g.dilation[0])[:, None, :, None]
+        # Row j of the inputs is tap j of the outputs above, and tap j - 1 of those below.
+        j = np.arange(g.kernel[1] + 1)
+        y = (np.arange(0, out[1] - 1, 2)[:, None] + j - g.before[1])[None, :, None, :]
+        inside = (z >= 0) & (z < g.size[0]) & (y >= 0) & (y < g.size[1])  # (oz, oy / 2, kz, j)
+        inside = inside if self._has_pairs else np.zeros_like(inside)
+        tap = np.arange(g.kernel[0])[:, None] * g.kernel[1] + j
+        line = g.kernel[2] * self._lanes
+        entries = (
+            (z * g.size[1] + y) * g.size[2] * g.channels * g.itemsize,
+            np.where(j < g.kernel[1], tap * line, -1),
+            np.where(j > 0, (tap - 1) * line, -1),
+        )
+        table = np.stack([np.broadcast_to(e, inside.shape)[inside] for e in entries], axis=1)
+        counts[:, 0 : out[1] - 1 : 2] = inside.sum(axis=(2, 3))
+        starts = np.concatenate([[0], np.cumsum(counts.ravel())])
+        self._set(
+            pair_starts=self._add_table(starts.astype(np.int64)),
+            pair_taps=self._add_table(table.astype(np.int64)),
+        )
+
+    @cached_property
+    def _has_pairs(self) -> bool:
+        """True if two rows of outputs are computed together, which needs 32 registers and pays at stride 1."""
+        g, compiled = self.geometry, self._compiled
+        steps = {*g.stride[1:], *g.dilation[1:], *g.spread}
+        serves = steps == {1} and g.kernel[1] > 1 and g.kernel[2] in PAIR_TAPS
+        return serves and compiled.vectors == PAIR_VECTORS and g.channels % self._lanes == 0
 
     def _columns(self, per_row: int) -> int:
         """Write the table of the input columns under each tile; return their number per tile."""
@@ -216,10 +258,27 @@ class LayerPlan(KernelPlan):
         ranges = np.stack([low, np.maximum(high, low)], axis=1)  # taps that meet any input column
         self._set(
             columns=self._add_table(offsets.astype(np.int64)), window=window, row_kind=kind,
+            tile_edges=self._add_table(self._edges(per_row, window, kind)),
             tap_range=self._add_table(ranges.astype(np.int64)),
             taps_of_row=taps, dilation=dilation, stride_columns=stride,
         )  # fmt: skip
         return window
+
+    def _edges(self, per_row: int, window: int, kind: int) -> NDArray[np.int64]:
+        """Return for each tile of a row what `depthwise_tiles.depthwise_inside` needs, (tiles, 3)."""
+        g = self.geometry
+        tiles, taps = np.arange(per_row) * self._pixels, g.kernel[2]
+        # The last tile of a row is as long as the others.
+        begun = np.minimum(tiles, g.out_size[2] - self._pixels)
+        first = begun * g.stride[2] - g.before[2]
+        left, right = np.maximum(-first, 0), np.maximum(first + window - g.size[2], 0)
+        threes = kind <= 1  # three taps at stride 1 or 2: code for a missing column at either end
+        serves = threes or (kind == 2 and taps in INSIDE_TAPS)
+        serves = serves and g.channels % self._lanes == 0 and g.spread[2] == 1 and begun[-1] >= 0
+        near = np.maximum(left, right) <= (1 if threes else 0)
+        missing = np.where(near & serves, left + 2 * right, -1)
+        column = first * g.channels * g.itemsize
+        return np.stack([missing, column, tiles - begun], axis=1).astype(np.int64)
 
     def _share(self, threads: int, per_row: int, middle_step: int) -> None:
         """Choose groups of tiles and parts of channels by the shortest predicted time."""
@@ -234,7 +293,11 @@ class LayerPlan(KernelPlan):
         panels = max(1, -(-g.outputs // self._panel)) if g.outputs else blocks
         best = math.inf
         self._group, parts = 1, 1
-        for groups in _candidates(self.tiles, min(most, self.tiles)):
+        largest = min(most, self.tiles)
+        candidates = _candidates(self.tiles, largest)
+        if self._has_pairs and largest >= 2 * per_row:  # whole pairs of rows
+            candidates = list(range(2 * per_row, largest + 1, 2 * per_row))
+        for groups in candidates:
             for share in {1, self.threads, 2 * self.threads}:
                 if share > panels:
                     continue

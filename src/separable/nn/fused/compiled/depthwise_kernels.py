@@ -12,13 +12,12 @@ has the channels in the order [m][c], and interleaved from there.
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
-from separable.engine.compiled.simd import address_of, at, offset_pointer
-from separable.engine.compiled.sweep_params import word
+from separable.engine.compiled.simd import at, offset_pointer
 from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
+from .depthwise_tiles import depthwise_result, depthwise_tiles, first_position, item_of
 from .layer_blocks import PIXELS, interleave
-from .layer_kernels import depthwise_tile, prefetch_next_tile, write_tap_addresses
 from .layer_params import SILU, layer_at
 from .simd_ops import LANES, bfloat16_ptr, float32_ptr, read_part, write_part
 
@@ -54,57 +53,58 @@ def _interleave_tile(like, middle, pitch, target, step, pixels, channels, multip
 
 
 @inline
+def _multiplied_tiles(plan, like, table, begun, ended, low, high, ahead):
+    """Compute tiles of a layer with a depth multiplier, one by one, and store them in PyTorch's order of channels."""
+    per_row, per_image, depth = plan.tiles_of_row, plan.tiles_of_image, plan.depth
+    middle, each = float32_ptr(table + plan.at_middle), plan.target_step // item_of(like)
+    for t in range(begun, ended):
+        image, row, tile = t // per_image, t // per_row % plan.out_rows, t % per_row
+        source = plan.source + image * plan.image_step
+        depthwise_result(plan, like, source, row, tile, table, middle, depth * 4, low, high, ahead)
+        wide = min(PIXELS, plan.row_size - tile * PIXELS)
+        out = at(like, plan.target + first_position(plan, t) * plan.target_step)
+        _interleave_tile(
+            like, middle, depth, out, each, wide, plan.channels, plan.multiplier, low, high
+        )
+
+
+@inline
 def _depthwise_items(plan, counter, thread, like):
     """Compute work items of a depthwise step alone, which writes to the output directly."""
     table = plan.scratch + thread * plan.scratch_size
-    middle = float32_ptr(table + plan.at_middle)
-    items, parts = plan.items, plan.parts
-    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
-    size, step, out_rows = plan.row_size, plan.target_step, plan.out_rows
-    blocks, multiplier, depth = plan.source_blocks, plan.multiplier, plan.depth
-    act = plan.depthwise_act
-    item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
+    items, parts, step = plan.items, plan.parts, plan.target_step
+    blocks, multiplier, act = plan.source_blocks, plan.multiplier, plan.depthwise_act
     item = next_work_item(counter, items, thread)
     while item < items:
         # Items are numbered [group][part of the blocks of channels].
         group, share = item // parts, item % parts
         low, high = share * blocks // parts, (share + 1) * blocks // parts
         begun = group * plan.group_tiles
-        for t in range(begun, min(begun + plan.group_tiles, plan.tiles)):
-            image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-            source = plan.source + image * plan.image_step
-            rows = write_tap_addresses(plan, source, row, tile, table)
-            if share == 0:
-                prefetch_next_tile(plan, table, rows, item_bytes)
-            wide = min(PIXELS, size - tile * PIXELS)
-            place = plan.target + ((t // per_row) * size + tile * PIXELS) * step
-            first, out = word(plan.row_starts, row), at(like, place)
-            if multiplier == 1:
-                depthwise_tile(plan, like, table, rows, first, tile, out, step, wide, low, high)
-            else:
-                for m in range(0, multiplier * blocks, blocks):
-                    depthwise_tile(
-                        plan,
-                        like,
-                        table,
-                        rows,
-                        first,
-                        tile,
-                        middle,
-                        depth * 4,
-                        wide,
-                        m + low,
-                        m + high,
-                    )
-                each = step // item_bytes
-                _interleave_tile(
-                    like, middle, depth, out, each, wide, plan.channels, multiplier, low, high
-                )
-            if act >= SILU and high > low:
-                channel = low * LANES
-                count = (min(high * LANES, plan.channels) - channel) * multiplier
-                here = offset_pointer(out, channel * multiplier)
-                activate(here, wide, step // item_bytes, count, act)
+        ended = min(begun + plan.group_tiles, plan.tiles)
+        start = first_position(plan, begun)
+        out = at(like, plan.target + start * step)
+        if multiplier == 1:
+            depthwise_tiles(
+                plan,
+                like,
+                plan.source,
+                out,
+                start,
+                step,
+                table,
+                begun,
+                ended,
+                low,
+                high,
+                share == 0,
+            )
+        else:
+            _multiplied_tiles(plan, like, table, begun, ended, low, high, share == 0)
+        if act >= SILU and high > low:
+            channel, pixels = low * LANES, first_position(plan, ended) - start
+            count = (min(high * LANES, plan.channels) - channel) * multiplier
+            here = offset_pointer(out, channel * multiplier)
+            activate(here, pixels, step // item_of(like), count, act)
         item = next_work_item(counter, items, thread)
 
 

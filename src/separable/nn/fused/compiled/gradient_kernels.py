@@ -25,16 +25,10 @@ from separable.engine.compiled.simd import add, at, load_scalar, offset_pointer,
 from separable.engine.compiled.sweep_params import set_word, word
 from separable.engine.compiled.work_items import next_work_item
 
+from .depthwise_tiles import depthwise_group, depthwise_tiles
 from .gradient_blocks import add_square_gradients, add_tap_gradients
 from .layer_blocks import PIXELS, ROWS, VECTORS
-from .layer_kernels import (
-    depthwise_group,
-    depthwise_tile,
-    multiply_panels,
-    multiply_rows,
-    prefetch_next_tile,
-    write_tap_addresses,
-)
+from .layer_kernels import multiply_panels, multiply_rows, prefetch_next_tile, write_tap_addresses
 from .layer_params import IDENTITY, LAYER_BYTES, NEIGHBOURS, STRIDED_THREES, THREES, layer_at
 from .simd_ops import LANES, float32_ptr, gradient_inside, read, read_part, write, write_part, zero
 
@@ -361,15 +355,11 @@ def backward_depthwise(address, counter, thread):
 @part
 def depthwise_rows(plan, like, source, target, table, begun, until):
     """Compute some rows of the depthwise result of one image."""
-    size, step = plan.row_size, plan.target_step
-    blocks = plan.source_blocks * plan.multiplier
-    for row in range(begun, until):
-        for tile in range(plan.tiles_of_row):
-            rows = write_tap_addresses(plan, source, row, tile, table)
-            wide = min(PIXELS, size - tile * PIXELS)
-            out = at(like, target + (row * size + tile * PIXELS) * step)
-            first = word(plan.row_starts, row)
-            depthwise_tile(plan, like, table, rows, first, tile, out, step, wide, 0, blocks)
+    per_row = plan.tiles_of_row
+    depthwise_tiles(
+        plan, like, source, at(like, target), 0, plan.target_step, table, begun * per_row,
+        until * per_row, 0, plan.source_blocks, 0,
+    )  # fmt: skip
 
 
 @part

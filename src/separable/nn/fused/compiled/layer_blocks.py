@@ -48,10 +48,10 @@ UNROLLED = 1 if HAS_32_REGISTERS else 4
 _I64 = ir.IntType(64)
 _BYTE = ir.IntType(8).as_pointer()
 _FLOAT = ir.FloatType()
-_BLOCK = types.UniTuple(SINGLE, PIXELS)
+BLOCK = types.UniTuple(SINGLE, PIXELS)
 
 
-def _shifted(builder: Any, pointer: Any, offset: Any) -> Any:
+def emit_shifted(builder: Any, pointer: Any, offset: Any) -> Any:
     """Emit a pointer moved by a number of bytes."""
     moved = builder.gep(builder.bitcast(pointer, _BYTE), [offset])
     return builder.bitcast(moved, pointer.type)
@@ -63,12 +63,12 @@ def start_block(_typing: Any, bias: Any) -> Any:
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         first = emit_read(builder, bias, arguments[0])
-        return context.make_tuple(builder, _BLOCK, [first] * PIXELS)
+        return context.make_tuple(builder, BLOCK, [first] * PIXELS)
 
-    return _BLOCK(bias), emit
+    return BLOCK(bias), emit
 
 
-def _products(taps: int, stride: int) -> list[tuple[int, int]]:
+def tap_order(taps: int, stride: int) -> list[tuple[int, int]]:
     """Return the pairs (output, tap) of a depthwise block in the order in which they are multiplied.
 
     With 16 registers the products of one sample follow each other: seven sums, up to seven taps and the sample stay in
@@ -80,7 +80,7 @@ def _products(taps: int, stride: int) -> list[tuple[int, int]]:
     return sorted(pairs, key=lambda pair: (pair[0] * stride + pair[1], pair[1]))
 
 
-def _taps(builder: Any, weights: Any) -> Callable[[int], Any]:
+def tap_emitter(builder: Any, weights: Any) -> Callable[[int], Any]:
     """Return a function that emits the vector of one tap, which is loaded once."""
     loaded: dict[int, Any] = {}
 
@@ -126,13 +126,13 @@ def add_taps(
                 loaded[key] = emit_read(builder, like, where, mask)
             return loaded[key]
 
-        taps_of = _taps(builder, arguments[5])
-        for p, k in _products(count, fixed):
+        taps_of = tap_emitter(builder, arguments[5])
+        for p, k in tap_order(count, fixed):
             sums[p] = emit_fma(builder, SINGLE, sample(p, k), taps_of(k), sums[p])
-        return context.make_tuple(builder, _BLOCK, sums)
+        return context.make_tuple(builder, BLOCK, sums)
 
     i64 = types.int64
-    return _BLOCK(block, like, i64, i64, i64, weights, taps, step, i64, part), emit
+    return BLOCK(block, like, i64, i64, i64, weights, taps, step, i64, part), emit
 
 
 @literal_intrinsic
@@ -164,42 +164,12 @@ def add_spaced_taps(
                 loaded[key] = emit_read(builder, FLOAT32_PTR, where)
             return loaded[key]
 
-        taps_of = _taps(builder, arguments[2])
-        for p, k in _products(count, fixed):
+        taps_of = tap_emitter(builder, arguments[2])
+        for p, k in tap_order(count, fixed):
             sums[p] = emit_fma(builder, SINGLE, sample(p, k), taps_of(k), sums[p])
-        return context.make_tuple(builder, _BLOCK, sums)
+        return context.make_tuple(builder, BLOCK, sums)
 
-    return _BLOCK(block, first, weights, taps, stride, types.int64, pitch), emit
-
-
-@literal_intrinsic
-def add_inside_taps(
-    _typing: Any, block: Any, first: Any, pitch: Any, weights: Any, taps: Any, stride: Any
-) -> Any:
-    """Add neighbouring taps of one row to a depthwise block whose columns all are inside the image.
-
-    block[p, lane] += sum_k weights[k, lane] * first[(p * stride + k) * pitch + lane],  k < taps
-
-    ``taps`` and ``stride`` are literals; ``pitch`` counts bytes.
-    """
-    count, fixed = taps.literal_value, stride.literal_value
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
-        # Each address is the one before plus the pitch: an addition costs less than a table of addresses.
-        places = [arguments[1]]
-        for _ in range((PIXELS - 1) * fixed + count - 1):
-            places.append(_shifted(builder, places[-1], arguments[2]))
-        samples: dict[int, Any] = {}
-        taps_of = _taps(builder, arguments[3])
-        for p, k in _products(count, fixed):
-            at = p * fixed + k
-            if at not in samples:
-                samples[at] = emit_read(builder, first, places[at])
-            sums[p] = emit_fma(builder, SINGLE, samples[at], taps_of(k), sums[p])
-        return context.make_tuple(builder, _BLOCK, sums)
-
-    return _BLOCK(block, first, types.int64, weights, taps, stride), emit
+    return BLOCK(block, first, weights, taps, stride, types.int64, pitch), emit
 
 
 @literal_intrinsic
@@ -232,6 +202,28 @@ def interleave(_typing: Any, source: Any, step: Any, like: Any, target: Any, cou
     return types.none(source, types.int64, like, target, count), emit
 
 
+def emit_stores(
+    builder: Any, out: Any, values: list[Any], place: Any, step: Any, mask: Any, wanted: Any
+) -> None:
+    """Emit stores of ``values[p]`` to ``place + p * step`` bytes: of all, or of those of which ``wanted`` is true.
+
+    ``wanted`` is a pair: the condition that all are, and a function that emits the condition for one of them.
+    """
+
+    def store_output(p: int) -> None:
+        where = emit_shifted(builder, place, builder.mul(step, _I64(p)))
+        emit_write(builder, out, values[p], where, mask)
+
+    with builder.if_else(wanted[0]) as (all_of_them, some):
+        with all_of_them:
+            for p in range(PIXELS):
+                store_output(p)
+        with some:
+            for p in range(PIXELS):
+                with builder.if_then(wanted[1](p)):
+                    store_output(p)
+
+
 @literal_intrinsic
 def store_block(
     _typing: Any, block: Any, out: Any, step: Any, pixels: Any,
@@ -247,30 +239,20 @@ def store_block(
         sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
         bounds = [emit_splat(builder, b, LANES) for b in arguments[4:6]]
         mask = emit_mask(builder, arguments[6]) if masked else None
-        place = arguments[1]
         values = [emit_between(builder, value, *bounds) for value in sums]
 
-        def store_output(p: int) -> None:
-            # out[p][lane], rows `step` bytes apart
-            where = _shifted(builder, place, builder.mul(arguments[2], _I64(p)))
-            emit_write(builder, out, values[p], where, mask)
+        def exists(p: int) -> Any:
+            return builder.icmp_signed(">", arguments[3], _I64(p))
 
-        whole = builder.icmp_signed(">=", arguments[3], _I64(PIXELS))
-        with builder.if_else(whole) as (all_of_them, some):
-            with all_of_them:
-                for p in range(PIXELS):
-                    store_output(p)
-            with some:
-                for p in range(PIXELS - 1):
-                    with builder.if_then(builder.icmp_signed(">", arguments[3], _I64(p))):
-                        store_output(p)
+        wanted = exists(PIXELS - 1), exists
+        emit_stores(builder, out, values, arguments[1], arguments[2], mask, wanted)
         return context.get_dummy_value()
 
     i64, f32 = types.int64, types.float32
     return types.none(block, out, i64, i64, f32, f32, i64, part), emit
 
 
-def _emit_sum_loop(
+def emit_sum_loop(
     builder: Any, begun: Any, depth: Any, sums: list[Any], unrolled: int, products: Any
 ) -> tuple[Any, list[Any]]:
     """Emit a loop from ``begun`` while ``unrolled`` steps are left before ``depth``.
@@ -328,7 +310,7 @@ def multiply(
             return [emit_read(builder, FLOAT32_PTR, p) for p in places]
 
         def line_of(place: Any, step_: Any, m: int) -> Any:
-            return _shifted(builder, place, builder.mul(step_, _I64(m)))
+            return emit_shifted(builder, place, builder.mul(step_, _I64(m)))
 
         # The sums begin with the output itself, or with the bias.
         if down:
@@ -343,8 +325,8 @@ def multiply(
 
         def products(k: Any, running: list[Any]) -> list[Any]:
             """Emit one step of the sum: `wide` loads of the panel, one broadcast value per row."""
-            taken = vectors_at(_shifted(builder, panel, builder.mul(k, across)))
-            column = _shifted(builder, left, builder.mul(k, pitch)) if down else None
+            taken = vectors_at(emit_shifted(builder, panel, builder.mul(k, across)))
+            column = emit_shifted(builder, left, builder.mul(k, pitch)) if down else None
             made = []
             for m in range(tall):
                 place = builder.gep(column, [_I64(m)]) if down else builder.gep(lines[m], [k])
@@ -358,7 +340,7 @@ def multiply(
         sums = [value for line in first for value in line]  # tall * wide sums in registers
         k: Any = _I64(0)
         for unrolled in sorted({1, UNROLLED}, reverse=True):
-            k, sums = _emit_sum_loop(builder, k, depth, sums, unrolled, products)
+            k, sums = emit_sum_loop(builder, k, depth, sums, unrolled, products)
         bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
         for m, v in [(m, v) for m in range(tall) for v in range(wide)]:
             value = sums[m * wide + v]

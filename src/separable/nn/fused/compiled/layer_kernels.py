@@ -5,7 +5,8 @@ What is computed, for output position p, middle channel c and output channel o:
     middle[p, c] = act(depthwise_bias[c] + sum_t depthwise[t, c] * x[p * stride + t * dilation - pad, c])
     out[p, o] = act(pointwise_bias[o] + sum_c middle[p, c] * pointwise[c, o] + residual[p, o])
 
-This module has the first step, and the product of the second; `pointwise_kernels` runs both. A *tile* is up to
+This module has the first step of a tile whose inputs are found by a table of addresses (see `depthwise_tiles` for others
+and for groups), and the product of the second; `pointwise_kernels` runs both. A *tile* is up to
 ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle values that stay in the
 second-level cache, where the product with all pointwise weights finds them. A work item is one group, or one part
 of the output channels of a group where there are few groups.
@@ -28,7 +29,6 @@ from .layer_blocks import (
     PIXELS,
     ROWS,
     VECTORS,
-    add_inside_taps,
     add_taps,
     multiply,
     start_block,
@@ -189,56 +189,6 @@ def depthwise_tile(plan, like, table, rows, first, tile, out, step, pixels, begu
 
 
 @inline
-def first_inside_column(plan, tile):
-    """Return the bytes from an input row to the first column of a tile, -1 unless `depthwise_inside` serves it.
-
-    All columns must be inside the image, the vectors of channels full, and three taps neighbours at stride 1 or 2.
-    """
-    if plan.row_kind > STRIDED_THREES or plan.channels % LANES > 0:
-        return -1
-    begun = tile * plan.window
-    column, last = word(plan.columns, begun), word(plan.columns, begun + plan.window - 1)
-    # With zeros between the samples (`Geometry.spread`) one of two neighbours is no column of the image.
-    return column if last >= 0 and word(plan.columns, begun + 1) >= 0 else -1
-
-
-@part
-def depthwise_inside(plan, like, source, rows, first, out, step, begun, ended):
-    """Compute the depthwise result of a tile inside the image for the blocks of channels from ``begun`` to ``ended``.
-
-    ``source`` is the address of the tile's first column in a row of the image at offset 0; the other arguments are
-    as for :func:`depthwise_tile`.
-    """
-    channels, blocks, size = plan.channels, plan.source_blocks, plan.block_step
-    item = address_of(offset_pointer(like, 1)) - address_of(like)
-    pitch, stride = channels * item, plan.stride_columns
-    offsets, places = plan.row_weights + first * 8, plan.row_offsets + first * 8
-    # Columns that the next tile adds to the window, in the rows that the outputs before did not read.
-    ahead = (plan.window - min(plan.window, PIXELS * stride) + PIXELS * stride) * pitch
-    for i in range(max(0, rows - stride), rows):
-        place = source + word(places, i) + ahead
-        for line in range(0, min(plan.window, PIXELS * stride) * pitch, 64):
-            prefetch(place + line)
-    limits = float32_ptr(plan.limits)
-    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
-    for n in range(begun, ended):
-        m, b = n // blocks, n % blocks
-        weights = offset_pointer(float32_ptr(plan.depthwise), n * size)
-        block = start_block(offset_pointer(float32_ptr(plan.depthwise_bias), n * LANES))
-        shift = source + b * LANES * item
-        if stride == 1:
-            for i in range(rows):
-                taps = offset_pointer(weights, word(offsets, i))
-                block = add_inside_taps(block, at(like, shift + word(places, i)), pitch, taps, 3, 1)
-        else:
-            for i in range(rows):
-                taps = offset_pointer(weights, word(offsets, i))
-                block = add_inside_taps(block, at(like, shift + word(places, i)), pitch, taps, 3, 2)
-        place = offset_pointer(out, m * channels + b * LANES)
-        store_block(block, place, step, PIXELS, lower, upper, LANES, 0)
-
-
-@inline
 def multiply_rows(
     a, row, panel, line, depth, start, out, step, lower, upper, rows, vectors, transposed
 ):
@@ -321,37 +271,3 @@ def multiply_panels(
                 _copy_block(spill, place, step, rows, width, item)
             if act >= SILU:
                 activate(at(like, place), rows, step // item, width, act)
-
-
-@inline
-def depthwise_group(plan, like, middle, table, begun, ended):
-    """Compute the middle values of tiles, float32[position][depth] with rows ``middle_step`` bytes apart.
-
-    Return the first output position of the tiles, and the number of their outputs.
-    """
-    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
-    size, pitch = plan.row_size, plan.middle_step
-    blocks = plan.source_blocks * plan.multiplier
-    act, depth = plan.depthwise_act, plan.depth
-    out_rows = plan.out_rows
-    item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
-    start = (begun // per_row) * size + (begun % per_row) * PIXELS
-    pixels = 0
-    for t in range(begun, ended):
-        # Tiles are numbered [image][row of outputs][tile of the row].
-        image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-        source = plan.source + image * plan.image_step
-        first = word(plan.row_starts, row)
-        wide = min(PIXELS, size - tile * PIXELS)
-        out, column = float32_ptr(middle + pixels * pitch), first_inside_column(plan, tile)
-        if column >= 0:
-            rows = word(plan.row_starts, row + 1) - first
-            depthwise_inside(plan, like, source + column, rows, first, out, pitch, 0, blocks)
-        else:
-            rows = write_tap_addresses(plan, source, row, tile, table)
-            prefetch_next_tile(plan, table, rows, item_bytes)
-            depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
-        pixels += wide
-    if act >= SILU:  # one call for all tiles, because each loads the constants of the activation
-        activate(float32_ptr(middle), pixels, pitch // 4, depth, act)
-    return start, pixels

@@ -41,8 +41,11 @@ LAYER_FIELDS = (
     "row_starts",  # address of int64[out_rows + 1]: first entry of each output row in the two tables below
     "row_offsets",  # address of int64[]: bytes from an image to the input row of each row of taps
     "row_weights",  # address of int64[]: first weight of each row of taps, within a block of channels
+    "pair_starts",  # address of int64[out_rows + 1]: first entry in `pair_taps` of each row that has a partner below
+    "pair_taps",  # address of int64[][3]: bytes from an image to an input row, its first weight for both rows or -1
     "columns",  # address of int64[tiles_of_row][window]: bytes from an input row to each column, -1 outside
     "window",  # input columns under a tile
+    "tile_edges",  # address of int64[tiles_of_row][3], see `depthwise_tiles.depthwise_inside`
     "row_kind",  # how a row of taps is computed: THREES, STRIDED_THREES, NEIGHBOURS or ANY
     "taps_of_row",  # taps along x
     "tap_range",  # address of int64[tiles_of_row][2]: taps along x that meet any input column

@@ -41,6 +41,7 @@ from separable.engine.compiled.simd import (
 )
 from separable.engine.compiled.work_items import next_work_item
 
+from .depthwise_tiles import depthwise_group
 from .gradient_kernels import (
     add_pointwise_gradient,
     depthwise_gradients,
@@ -48,7 +49,6 @@ from .gradient_kernels import (
     multiply_transposed_weights,
     write_zeros,
 )
-from .layer_kernels import depthwise_group
 from .layer_params import IDENTITY, LAYER_BYTES, layer_at
 from .norm_rows import activated, activation_gradient, rows_gradient
 from .simd_ops import LANES, float32_ptr, read, read_part, write, write_part, zero

@@ -15,8 +15,9 @@ from separable.engine.compiled.simd import add, load_scalar, offset_pointer
 from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
+from .depthwise_tiles import depthwise_group
 from .layer_blocks import PIXELS, VECTORS
-from .layer_kernels import depthwise_group, multiply_panels
+from .layer_kernels import multiply_panels
 from .layer_params import IDENTITY, SILU, layer_at
 from .simd_ops import (
     LANES,

@@ -16,18 +16,10 @@ Every output is summed in the order of its weights, so results depend neither on
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-
-from separable.engine.compiled.jit import inline, literal_intrinsic, part, stage
-from separable.engine.compiled.numba_api import types
+from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import (
-    emit_fma,
-    emit_splat,
     fence,
     load_scalar,
-    mark_stream,
     offset_pointer,
     store_scalar,
 )
@@ -37,112 +29,11 @@ from separable.engine.compiled.work_items import next_work_item
 from .activation_ops import activate
 from .layer_blocks import ROWS, VECTORS
 from .layer_params import SILU, boxes_at
-from .simd_ops import (
-    FLOAT32_PTR,
-    LANES,
-    SINGLE,
-    emit_between,
-    emit_mask,
-    emit_prefetch_write,
-    emit_read,
-    emit_write,
-    float32_ptr,
-    vector_type,
-    write,
-    zero,
-)  # fmt: skip
+from .simd_ops import LANES, float32_ptr, write, zero
+from .spatial_blocks import fma_lines, fma_rows
 
-WIDE = 2 * VECTORS
+WIDE = 8
 """Vectors of a block of a single row: enough independent sums to hide the latency of an FMA."""
-_I64 = ir.IntType(64)
-_BYTE = ir.IntType(8).as_pointer()
-
-
-@literal_intrinsic
-def fma_rows(
-    _typing: Any, base: Any, offsets: Any, count: Any, weights: Any, bias: Any, out: Any,
-    step: Any, inside: Any, lower: Any, upper: Any, rows: Any, vectors: Any, stream: Any,
-) -> Any:  # fmt: skip
-    """Compute and store a block of ``rows`` outputs by ``vectors`` vectors of positions along x.
-
-    out[o, x] = clamp(bias[o] + sum_k weights[o, k] * base[x + offsets[k]])
-
-    ``offsets`` is int64[count] in bytes, ``weights`` float32[rows][count]; rows of ``out`` are ``step`` bytes
-    apart. Of the last vector only ``inside`` lanes are stored. If ``stream`` is 1, ``out`` is aligned and
-    stores bypass the caches.
-    """
-    tall, wide, streams = rows.literal_value, vectors.literal_value, stream.literal_value
-
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        start, table, depth, factors, begun, target, far, last, lower_, upper_ = arguments[:10]
-        table = builder.inttoptr(table, _I64.as_pointer())
-        # The sums begin with the bias of each row.
-        first = []
-        for m in range(tall):
-            value = builder.load(builder.gep(begun, [_I64(m)]), align=4)
-            first.append([emit_splat(builder, value, LANES)] * wide)
-        lines = [builder.gep(factors, [builder.mul(depth, _I64(m))]) for m in range(tall)]
-        places = []
-        for m in range(tall):
-            moved = builder.gep(builder.bitcast(target, _BYTE), [builder.mul(far, _I64(m))])
-            places.append(builder.bitcast(moved, target.type))
-            for v in range(0 if streams else wide):
-                emit_prefetch_write(builder, builder.gep(places[m], [_I64(v * LANES)]))
-        # The loop over k: one load per vector of inputs, one broadcast weight per row, all sums in registers.
-        before = builder.block
-        body = builder.append_basic_block("taps")
-        after = builder.append_basic_block("taps.done")
-        builder.branch(body)
-        builder.position_at_end(body)
-        k = builder.phi(_I64)
-        running = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
-        place = builder.add(start, builder.load(builder.gep(table, [k])))
-        row = builder.inttoptr(place, begun.type)
-        taken = [
-            emit_read(builder, FLOAT32_PTR, builder.gep(row, [_I64(v * LANES)]))
-            for v in range(wide)
-        ]
-        sums = []
-        for m in range(tall):
-            value = builder.load(builder.gep(lines[m], [k]), align=4)
-            splat = emit_splat(builder, value, LANES)
-            sums.append(
-                [emit_fma(builder, SINGLE, splat, taken[v], running[m][v]) for v in range(wide)]
-            )
-        following = builder.add(k, _I64(1))
-        k.add_incoming(_I64(0), before)
-        k.add_incoming(following, body)
-        for m in range(tall):
-            for v in range(wide):
-                running[m][v].add_incoming(first[m][v], before)
-                running[m][v].add_incoming(sums[m][v], body)
-        builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
-        builder.position_at_end(after)
-        bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
-        made = [[emit_between(builder, value, *bounds) for value in line] for line in sums]
-        if streams:
-            for v in range(wide):
-                there = builder.gep(places[0], [_I64(v * LANES)])
-                there = builder.bitcast(there, vector_type().as_pointer())
-                mark_stream(builder, builder.store(made[0][v], there, align=LANES * 4))
-            return _context.get_dummy_value()
-        for m in range(tall):
-            for v in range(wide - 1):
-                emit_write(builder, out, made[m][v], builder.gep(places[m], [_I64(v * LANES)]))
-        ends = [builder.gep(p, [_I64((wide - 1) * LANES)]) for p in places]
-        with builder.if_else(builder.icmp_signed(">=", last, _I64(LANES))) as (whole, some):
-            with whole:
-                for m in range(tall):
-                    emit_write(builder, out, made[m][-1], ends[m])
-            with some:
-                mask = emit_mask(builder, last)
-                for m in range(tall):
-                    emit_write(builder, out, made[m][-1], ends[m], mask)
-        return _context.get_dummy_value()
-
-    i64, f32 = types.int64, types.float32
-    given = (i64, i64, i64, weights, bias, out, i64, i64, f32, f32, rows, vectors, stream)
-    return types.none(*given), emit
 
 
 @inline
@@ -178,7 +69,7 @@ def _fma_rows_of(
 
 @part
 def _block(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, vectors):
-    """Compute a block of up to ROWS rows and up to VECTORS vectors, or one row of WIDE vectors."""
+    """Compute a block of up to ROWS rows and up to VECTORS vectors, or one row of 4 or WIDE vectors."""
     if vectors == 1:
         _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 1)
     elif vectors == 2:
@@ -189,6 +80,8 @@ def _block(base, offsets, count, weights, bias, out, step, inside, lower, upper,
         _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 3)
     elif VECTORS == 4:
         _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 4)
+    else:  # of a single row
+        fma_rows(base, offsets, count, weights, bias, out, step, inside, lower, upper, 1, 4, 0)
 
 
 @inline
@@ -232,8 +125,8 @@ def _row_of_outputs(
     v = 0
     while v < vectors:
         wide = min(VECTORS, vectors - v)
-        if outputs == 1 and vectors - v >= WIDE:
-            wide = WIDE
+        if outputs == 1 and vectors - v >= 4:
+            wide = WIDE if vectors - v >= WIDE else 4
         left = columns - v * LANES
         inside = left - (wide - 1) * LANES if exact else LANES
         for t in range(tiles):
@@ -279,6 +172,33 @@ def _copy_input(plan, image, box, at_z, at_y, at_x, tall, deep, wide):
 
 
 @part
+def _short_rows(base, line, offsets, count, weights, bias, out, step, rows, limits):
+    """Compute up to 8 rows of one output channel, of at most one vector each; return their number, a power of two."""
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    place = float32_ptr(out)
+    if rows >= 8:
+        fma_lines(base, line, offsets, count, weights, bias, place, step, lower, upper, 8)
+        return 8
+    if rows >= 4:
+        fma_lines(base, line, offsets, count, weights, bias, place, step, lower, upper, 4)
+        return 4
+    if rows >= 2:
+        fma_lines(base, line, offsets, count, weights, bias, place, step, lower, upper, 2)
+        return 2
+    fma_lines(base, line, offsets, count, weights, bias, place, step, lower, upper, 1)
+    return 1
+
+
+@inline
+def _clear_ends(line, low, top, wide):
+    """Write zeros to the first ``low`` of ``wide`` positions of a row, and from ``top`` on."""
+    for j in range(low):
+        store_scalar(float32_ptr(line + j * 4), 0.0)
+    if top < wide:
+        _write_zeros(line + top * 4, wide - top)
+
+
+@part
 def _first_convolution(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, wide):
     """Compute a share of the first convolution's results into box b, which has (tall, deep, wide) positions.
 
@@ -289,32 +209,39 @@ def _first_convolution(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, 
     outputs, count = plan.rows_one // plan.parts, plan.count_one
     step = plan.b_plane
     limits = float32_ptr(plan.limits)
+    short = outputs == 1 and top - low <= LANES and plan.act_one < SILU
     for g in range(plan.groups_one):
         begun = (share + g) * outputs  # either the groups or the parts are 1
         weights = offset_pointer(float32_ptr(plan.weights_one), begun * count)
         bias = offset_pointer(float32_ptr(plan.bias_one), begun)
         source = box_a + g * plan.group_step_one
         for z in range(tall):
-            for y in range(deep):
+            y = 0
+            while y < deep:
                 place = box_b + g * outputs * step + z * plan.b_slice + y * plan.b_row
-                mz, my = at_z + z, at_y + y
+                mz, my, done = at_z + z, at_y + y, 1
                 inside = mz >= 0 and mz < high and my >= 0 and my < rows and low < top
-                if inside:
-                    base = source + z * plan.stride_one_z * plan.a_slice
-                    base += y * plan.stride_one_y * plan.a_row + low * 4
+                base = source + z * plan.stride_one_z * plan.a_slice
+                base += y * plan.stride_one_y * plan.a_row + low * 4
+                if inside and short:
+                    done = _short_rows(
+                        base, plan.stride_one_y * plan.a_row, plan.offsets_one, count, weights, bias,
+                        place + low * 4, plan.b_row, min(deep - y, rows - my), limits,
+                    )  # fmt: skip
+                elif inside:
                     _row_of_outputs(
                         base, plan.offsets_one, count, weights, bias, outputs,
                         place + low * 4, step, top - low, 0, limits, plan.act_one,
                     )  # fmt: skip
-                for r in range(outputs):
-                    line = place + r * step
-                    if not inside:
-                        _write_zeros(line, wide)
+                for r in range(
+                    outputs * done
+                ):  # some outputs of one row, or some rows of one output
+                    line = place + (r * step if done == 1 else r * plan.b_row)
+                    if inside:
+                        _clear_ends(line, low, top, wide)
                     else:
-                        for j in range(low):
-                            store_scalar(float32_ptr(line + j * 4), 0.0)
-                        if top < wide:
-                            _write_zeros(line + top * 4, wide - top)
+                        _write_zeros(line, wide)
+                y += done
 
 
 @part

@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from separable.engine.availability import EngineError
-from separable.engine.tensor_memory import empty_strided
+from separable.engine.tensor_memory import dense_strides, empty_strided
 from separable.nn.fused.kernel_use import HOOKS, are_observed, can_use_fused_kernel
-from separable.nn.fused.layout_transpose import to_last
+from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.openmp import Job, ready, run
 from separable.nn.fused.program.network_trace import TraceError, traced
 from separable.nn.fused.program.operations import Choices
@@ -266,6 +266,8 @@ class RunSegment(ProcessBound):
 
 def _in_layout(x: Tensor, strides: Sequence[int]) -> Tensor:
     """Return a copy of a tensor with other strides."""
+    if tuple(strides) == dense_strides(x.shape):
+        return to_first(x)
     return empty_strided(x.shape, strides, torch.float32).copy_(x)
 
 
