@@ -96,7 +96,7 @@ def test_profiles_are_kept_and_broken_ones_ignored(no_cache: Path) -> None:
     again = layer_profile.current_profile()
     assert again.source == "this computer"
     assert again.to_dict()["models"] == shipped.to_dict()["models"]
-    for text in ("{ broken", "[]", '{"format": 99}', '{"format": 1}'):
+    for text in ("{ broken", "[]", '{"format": 99}', '{"format": 2}'):
         no_cache.write_text(text)
         layer_profile.forget_profile()
         assert layer_profile.current_profile().source == "adjusted"
@@ -105,7 +105,7 @@ def test_profiles_are_kept_and_broken_ones_ignored(no_cache: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"models": 3},
         {"models": {"torch": {COPY: {"rates": [1, 2], "points": [], "weights": [], "lengths": [1], "swing": 1}}}},
         {"models": {"torch": {COPY: {"rates": [1, 2, -3], "points": [], "weights": [], "lengths": [1], "swing": 1}}}},

@@ -20,7 +20,7 @@ from separable.nn.step_times.step_work import StepWork, joined_work, work_of
 __all__ = ["JOINED_KIND", "ProfileCase", "profile_cases"]
 
 SEED = 0
-COUNTS = {"pointwise": 130, "dense": 190, "depthwise": 90, "grouped": 20, "transposed": 30}
+COUNTS = {"pointwise": 130, "dense": 190, "depthwise": 90, "grouped": 40, "transposed": 40}
 """Number of cases of each kind of convolution."""
 JOINED_KIND = "depthwise_separable"
 """Kind of cases that are two operations for runtimes that do not join them."""
@@ -54,6 +54,7 @@ CHANNELS = (
     768,
     1024,
 )
+MOST_OCTAVES = 9.6  # ranks up to 776 channels
 ALIGNED = 16  # elements of 64 bytes
 SIZES = (
     1,
@@ -173,9 +174,9 @@ def _drawn(kind: str, random: np.random.Generator, *, thin: bool) -> Convolution
     if usual < 0.4:  # most layers keep or double their channels
         filters = channels * (2 if usual < 0.1 else 1)
     elif usual < 0.55:  # ranks are any number
-        channels = int(random.integers(2, 97))
+        channels = _any_rank(random)
     elif usual < 0.7:
-        filters = int(random.integers(2, 97))
+        filters = _any_rank(random)
     size = int(random.choice(SIZES))
     kernel = _drawn_kernel(kind, random)
     kernel = (kernel * 2)[:ndim] if ndim != 2 else kernel
@@ -197,6 +198,11 @@ def _drawn(kind: str, random: np.random.Generator, *, thin: bool) -> Convolution
         batch=int(random.choice([1, 1, 1, 1, 2, 4, 8])),
     )  # fmt: skip
     return conv if _is_usual(conv, kind) else None
+
+
+def _any_rank(random: np.random.Generator) -> int:
+    """Draw a number of channels that mostly does not fill the processor's vectors, small ones more often."""
+    return int(2 ** random.uniform(1.0, MOST_OCTAVES))
 
 
 def _drawn_kernel(kind: str, random: np.random.Generator) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from separable.value import Value
 
 __all__ = ["LayerProfile", "current_profile", "forget_profile", "keep_profile", "profile_path"]
 
-FORMAT = 1
+FORMAT = 2  # sizes of convolutions say which programs run them since 2
 SHIPPED_FILE = "layers_avx512_amd_zen4.json"
 LARGEST_RATIO = 8.0  # of a primitive here and there, as for filters
 

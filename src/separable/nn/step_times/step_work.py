@@ -62,6 +62,12 @@ KINDS: Mapping[str, str] = {
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv")
 GEOMETRIES = ("pointwise", "dense", "depthwise", "grouped", "transposed")
 """Kinds of convolutions."""
+DILATION = 9  # place of the dilation among the sizes of a convolution
+BLOCK = 16  # channels of a block: float32 numbers of 512 bits; shorter vectors divide it
+FAR = 4.0  # octaves between layers that different programs run
+LEAST_OF_ONEDNN = (
+    20480  # elements of the input up to which PyTorch runs one image by its own program
+)
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,26 @@ def work_of_convolution(conv: Convolution) -> StepWork:
         float(conv.ndim),
         _log(max(conv.dilation)),
         _log(conv.batch),
+        *_branches(conv, inputs, outputs),
     )
     return StepWork(_geometry(conv), sizes, float(conv.multiplications), _bytes(conv))
+
+
+def _branches(conv: Convolution, inputs: int, outputs: int) -> tuple[float, ...]:
+    """Return sizes by which runtimes choose between programs; times jump where they change.
+
+    These are the channels that are added to fill blocks of 16, in octaves; whether any are added; whether
+    Winograd's filtering is possible; and whether PyTorch leaves the layer to its own program instead of oneDNN's.
+    """
+    added = [_log(math.ceil(n / BLOCK) * BLOCK / n) for n in (inputs, outputs)]
+    taps = set(conv.kernel)
+    winograd = conv.groups == 1 < max(taps) and taps <= {1, 3} and max(conv.stride) == 1
+    winograd = winograd and max(conv.dilation) == 1 and not conv.transposed
+    small = conv.channels * math.prod(conv.space) <= LEAST_OF_ONEDNN and not conv.transposed
+    small = small and conv.batch == conv.groups == 1 and conv.ndim < 3
+    small = small and min(1 if conv.ndim == 1 else 4, *conv.kernel) <= 3
+    flags = (added[0] > 0, added[1] > 0, winograd, small)
+    return (2 * added[0], 2 * added[1], *(FAR * flag for flag in flags))
 
 
 def joined_work(depthwise: Convolution, pointwise: Convolution) -> StepWork:
@@ -130,7 +154,11 @@ def joined_work(depthwise: Convolution, pointwise: Convolution) -> StepWork:
     macs = float(depthwise.multiplications + pointwise.multiplications)
     moved = _bytes(depthwise) + _bytes(pointwise)
     between = 2 * depthwise.batch * depthwise.filters * math.prod(depthwise.outputs) * 4
-    sizes = (*first.sizes[:-2], _log(pointwise.filters), _log(depthwise.batch))
+    added = _log(math.ceil(pointwise.filters / BLOCK) * BLOCK / pointwise.filters)
+    sizes = (
+        *first.sizes[:DILATION], _log(pointwise.filters), _log(depthwise.batch),
+        2 * added, FAR * (added > 0),
+    )  # fmt: skip
     return StepWork("depthwise_separable", sizes, macs, moved - between)
 
 
