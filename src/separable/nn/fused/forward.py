@@ -185,7 +185,7 @@ def run_separable_norm(
     """
     first, intermediate, second = modules
     ndim, step = len(steps[0].kernel_size), steps[0]
-    if x.dim() != ndim + 2 or x.dtype is not torch.float32 or first is None or second is None:
+    if x.dim() != ndim + 2 or first is None or second is None:
         return None
     found = norm_and_activation(intermediate, ndim)
     if found is None or not (has_no_hooks(first) and has_no_hooks(second)):
@@ -196,9 +196,12 @@ def run_separable_norm(
         return None
     tensors: list[Any] = [first._parameters["weight"], first._parameters["bias"], parameters["weight"],
                           parameters["bias"], second._parameters["weight"], second._parameters["bias"]]  # fmt: skip
-    if not _serves(x, *tensors) or x.shape[0] == 0:
+    if x.shape[0] == 0:
         return None
-    if not _training_pays(step, x, tensors[4].shape[0], norm=True):
+    on_gpu = _gpu_norm_tensors(x, tensors)
+    if on_gpu is not None:
+        x, *tensors = on_gpu
+    elif not (x.dtype is torch.float32 and _serves(x, *tensors)) or not _training_pays(step, x, tensors[4].shape[0], norm=True):
         return None
     operator = getattr(torch.ops.separable, OPERATOR)
     window = (step.stride, padding_of(step, x.shape), step.dilation)
@@ -251,6 +254,19 @@ def _gpu_tensors(x: Tensor, *weights: Tensor | None) -> tuple[Tensor | None, ...
         dtype = torch.get_autocast_dtype("cuda")
         tensors = tuple(None if t is None else t.to(dtype) for t in tensors)
     return tensors if serves(*tensors) else None  # type: ignore[arg-type]
+
+
+def _gpu_norm_tensors(x: Tensor, tensors: list[Any]) -> list[Any] | None:
+    """Return the input and the parameters of a layer with a normalisation, or None if the GPU kernels do not run it.
+
+    The parameters of the normalisation (the third and the fourth) keep their type.
+    """
+    if torch.compiler.is_compiling():
+        return [x, *tensors] if _compiles_for_gpu(x, *tensors) else None
+    steps = _gpu_tensors(x, *tensors[:2], *tensors[4:])
+    if steps is None or any(t is not None and t.device != x.device for t in tensors[2:4]):
+        return None
+    return [*steps[:3], *tensors[2:4], *steps[3:]]
 
 
 GPU_KERNELS = not why_no_kernels()
