@@ -201,7 +201,9 @@ def run_separable_norm(
     on_gpu = _gpu_norm_tensors(x, tensors)
     if on_gpu is not None:
         x, *tensors = on_gpu
-    elif not (x.dtype is torch.float32 and _serves(x, *tensors)) or not _training_pays(step, x, tensors[4].shape[0], norm=True):
+    elif not (x.dtype is torch.float32 and _serves(x, *tensors)) or not _training_pays(
+        step, x, tensors[4].shape[0], norm=True
+    ):
         return None
     operator = getattr(torch.ops.separable, OPERATOR)
     window = (step.stride, padding_of(step, x.shape), step.dilation)

@@ -78,6 +78,10 @@ class Fused(nn.Module):
         """Return True if a compiled kernel runs such an input."""
         return self._runs(x)
 
+    def runs_gpu_kernel(self, x: Tensor) -> bool:
+        """Return True if an operator runs such an input by a kernel for GPUs."""
+        return not self.left_to_torch and serves(x, *self._buffers.values())
+
     def _runs(self, x: Tensor) -> bool:
         """Return True if the packed weights can be used for this call."""
         tensors = self._buffers.values()
