@@ -11,9 +11,10 @@ from torch import Tensor
 
 from separable.gpu.device_profile import Device
 from separable.gpu.kernel_launch import Launch, launch
-from separable.gpu.layer_forward import channels_lie_last, named_strides
+from separable.gpu.large_depthwise import reversed_sizes, run_rows, run_rows_weight_sums, takes_rows
 from separable.gpu.layer_sizes import LayerSizes, Three, axes_of, power_of_two
 from separable.gpu.layer_tiles import position_tiles
+from separable.gpu.tensor_strides import channels_lie_last, named_strides
 from separable.gpu.tile_cost import BlockWork
 from separable.gpu.tuned_tiles import chosen, ranked
 
@@ -112,6 +113,8 @@ def run_depthwise_layer(
 
     With `upstream`, the gradient of the result, it is the gradient before the activation.
     """
+    if out.numel() and takes_rows(layer.sizes(x), x):
+        return run_rows(x, layer.sizes(x), (layer.weight, layer.bias), layer.act, out, upstream)
     if out.numel():
         tile = _tile(
             "depthwise_layer",
@@ -189,6 +192,10 @@ def run_to_input(g: Tensor, x: Tensor, layer: GpuDepthwise, out: Tensor) -> Tens
     if out.numel() == 0:
         return out
     sizes = layer.sizes(x)
+    back = reversed_sizes(sizes)
+    if back is not None and takes_rows(back, g):
+        flipped = layer.weight.flip(tuple(range(2, layer.weight.dim())))
+        return run_rows(g, back, (flipped, None), 0, out)
     # Tiles cover input positions, each of which reads the taps around it.
     as_output = LayerSizes(
         sizes.images, sizes.channels, sizes.out, sizes.kernel, (1, 1, 1), sizes.dilation, sizes.before,
@@ -227,6 +234,9 @@ def run_weight_sums(g: Tensor, x: Tensor, layer: GpuDepthwise) -> tuple[Tensor, 
     from separable.gpu.tuned_tiles import device_of
 
     sizes, device = layer.sizes(x), device_of(x.device)
+    if takes_rows(sizes, x):
+        weights, biases = run_rows_weight_sums(g, x, sizes)
+        return weights.reshape(layer.weight.shape), biases
     rows = power_of_two(sizes.taps + 1)
     last = channels_lie_last(x)
     # Rows of sums must stay in registers beside the values of a tile.

@@ -18,13 +18,11 @@ from separable.gpu.depthwise_layers import (
 from separable.gpu.kernel_launch import Launch, launch
 from separable.gpu.layer_forward import (
     GpuLayer,
-    channels_lie_last,
-    layer_precision,
-    named_strides,
     run_layer,
 )
 from separable.gpu.layer_sizes import LayerSizes, Three, axes_of, power_of_two
 from separable.gpu.layer_tiles import position_tiles
+from separable.gpu.tensor_strides import channels_lie_last, layer_precision, named_strides
 from separable.gpu.tuned_tiles import device_of
 
 __all__ = [

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from separable.gpu.kernel_launch import Launch, launch
-from separable.gpu.kernel_support import is_interpreting
-from separable.gpu.layer_sizes import LayerSizes, axes_of, strides_of
+from separable.gpu.layer_sizes import LayerSizes, axes_of
 from separable.gpu.layer_tiles import LayerTile, layer_tiles
+from separable.gpu.tensor_strides import (
+    channels_lie_last,
+    layer_precision,
+    named_strides,
+    rate_name,
+)
 from separable.gpu.tuned_tiles import chosen
 
-__all__ = [
-    "GpuLayer",
-    "channels_lie_last",
-    "layer_launch",
-    "layer_precision",
-    "named_strides",
-    "run_layer",
-]
+__all__ = ["GpuLayer", "layer_launch", "run_layer"]
 
 
 class GpuLayer(NamedTuple):
@@ -49,39 +46,6 @@ class GpuLayer(NamedTuple):
     def sizes(self, x: Tensor) -> LayerSizes:
         """Return the sizes for an input."""
         return LayerSizes.of(x.shape, self.depthwise.shape, self.pointwise.shape[0], self.window)
-
-
-def channels_lie_last(x: Tensor) -> bool:
-    """Return True if neighbouring channels are neighbours in memory, and neighbouring columns are not."""
-    return x.stride(1) == 1 and x.shape[1] > 1 and not x.is_contiguous()
-
-
-def layer_precision(dtype: torch.dtype) -> str:
-    """Return the precision of products: that of the numbers, for float32 TF32 if PyTorch's convolutions may use it.
-
-    Otherwise float32 numbers are multiplied as three products of TF32, whose errors are about those of float32.
-    """
-    if dtype is not torch.float32:
-        return "interpreted" if is_interpreting() else "ieee"
-    if is_interpreting():
-        return "ieee"
-    return "tf32" if _allows_tf32() else "tf32x3"
-
-
-def _allows_tf32() -> bool:
-    """Return True if PyTorch lets convolutions of float32 round their factors to TF32."""
-    convolutions = getattr(torch.backends.cudnn, "conv", None)
-    asked = getattr(convolutions, "fp32_precision", None)
-    if asked in ("ieee", "tf32"):
-        return bool(asked == "tf32")
-    return bool(torch.backends.cudnn.allow_tf32)
-
-
-def rate_name(dtype: torch.dtype) -> str:
-    """Return the name of the rate of products in a `Device`."""
-    if dtype is torch.float32:
-        return "tf32" if _allows_tf32() else "tf32x3"
-    return str(dtype).removeprefix("torch.")
 
 
 def run_layer(x: Tensor, layer: GpuLayer, out: Tensor, upstream: Tensor | None = None) -> Tensor:
@@ -134,11 +98,6 @@ def layer_launch(
         fused_layer, (programs * blocks,), arguments, constants, tile.warps, tile.stages, read * item,
         out.numel() * item,
     )  # fmt: skip
-
-
-def named_strides(name: str, t: Tensor) -> dict[str, int]:
-    """Return the strides of a tensor by the names of a kernel's parameters."""
-    return {f"{name}_{axis}": s for axis, s in zip("nczyx", strides_of(t), strict=True)}
 
 
 def _dense(t: Tensor | None) -> Tensor | None:
