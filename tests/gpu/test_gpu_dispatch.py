@@ -91,6 +91,17 @@ def test_operators_count_their_operations(interpreted: None) -> None:
     assert counter.get_total_flops() == 2 * 36 * (4 * 9 + 4 * 8)
 
 
+def test_fused_passes_along_both_axes_run_by_one_kernel(interpreted: None, no_engine: None) -> None:
+    torch.manual_seed(1)
+    layer = nn.FactoredConv("yx -> y,x", 3, 3, 9, groups=3, rank=1).eval()
+    x = torch.randn(1, 3, 12, 14)
+    with recorded() as launches:
+        fused, report = nn.fuse(layer, x, measure=False)
+    assert "rank_passes" in {made.name for made in launches}
+    assert error_of(fused(x), copy.deepcopy(layer).double()(x.double()).detach()) < 1e-5
+    assert report.difference < 1e-5
+
+
 # What the kernels do not take
 
 
