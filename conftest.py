@@ -29,7 +29,7 @@ from separable.errors import ArgumentError
 OPTIONAL = frozenset({
     "PIL", "SimpleITK", "axe_playwright_python", "dask", "distributed", "h5py", "keras", "matplotlib",
     "netCDF4", "nibabel", "nrrd", "onnx", "onnxruntime", "onnxscript", "playwright", "pydicom", "pywt", "rasterio", "safetensors", "skimage",
-    "sklearn", "spectral", "starlette", "torch", "uvicorn", "xarray", "zarr",
+    "sklearn", "spectral", "starlette", "torch", "triton", "uvicorn", "xarray", "zarr",
 })  # fmt: skip
 
 
@@ -88,6 +88,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
         _as_skipped(report, str(item.path), call.excinfo.value)
     return report
 
+
+# GPU kernels are tested by Triton's interpreter, which must be chosen before Triton is first imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The one warning that Numba is missing is no error of a test.
 with warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """Autograd of the fused operators: their gradients are operators too.
 
 Compiled kernels compute them on the CPU, in float32 and bfloat16, for layers without activation or with ReLU or
-ReLU6. Otherwise PyTorch computes the layer again and differentiates it.
+ReLU6, and on NVIDIA GPUs for all layers. Otherwise PyTorch computes the layer again and differentiates it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,23 @@ from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
+from separable.gpu.depthwise_layers import (
+    GpuDepthwise,
+    run_depthwise_layer,
+    run_to_input,
+    run_weight_sums,
+)
+from separable.gpu.kernel_launch import or_fallback
+from separable.gpu.kernel_support import serves
+from separable.gpu.layer_backward import backward_gpu_layer
+from separable.gpu.layer_forward import GpuLayer
 from separable.nn.fused.layer_gradients import (
     backward_depthwise,
     backward_layer,
     backward_pointwise,
     in_one_pass,
 )
+from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.operators import (
     Window,
@@ -116,8 +127,29 @@ def _depthwise_backward(
     def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return activate(depthwise_by_torch(x, w, b, stride, padding, dilation), activation)
 
-    a, b, c = differentiated(function, gradient, [x, weight, bias], to_input)
-    return (in_layout_of(a, x) if to_input else a), b, c
+    def by_torch_autograd() -> tuple[Tensor, Tensor, Tensor]:
+        a, b, c = differentiated(function, gradient, [x, weight, bias], to_input)
+        return (in_layout_of(a, x) if to_input else a), b, c
+
+    if not serves(x, weight, bias, gradient) or gradient.numel() == 0:
+        return by_torch_autograd()
+    layer = GpuDepthwise(weight, bias, (stride, padding, dilation), ACTIVATIONS.index(activation))
+    return or_fallback(
+        "separable::depthwise_backward",
+        lambda: _depthwise_on_gpu(gradient, x, layer, to_input=to_input),
+        by_torch_autograd,
+    )
+
+
+def _depthwise_on_gpu(
+    gradient: Tensor, x: Tensor, layer: GpuDepthwise, *, to_input: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of input, weights and biases from the GPU kernels."""
+    if layer.act:  # the value before the activation is computed again
+        gradient = run_depthwise_layer(x, layer, torch.empty_like(gradient), gradient)
+    weights, biases = run_weight_sums(gradient, x, layer)
+    to = run_to_input(gradient, x, layer, fake_input(x, True)) if to_input else x.new_empty(0)
+    return to, _weights(weights, layer.weight), parameter_gradient(biases, layer.bias)
 
 
 def _depthwise_compiled(
@@ -178,8 +210,31 @@ def _separable_backward(
         own = (depthwise, between_bias, pointwise, bias)
         return by_torch(x, own, Window(stride, padding, dilation), between, activation)
 
-    a, b, c, d, e = differentiated(function, gradient, list(tensors), to_input)
-    return (in_layout_of(a, x) if to_input else a), b, c, d, e
+    def by_torch_autograd() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        a, b, c, d, e = differentiated(function, gradient, list(tensors), to_input)
+        return (in_layout_of(a, x) if to_input else a), b, c, d, e
+
+    if not serves(x, gradient, *tensors[1:]) or gradient.numel() == 0:
+        return by_torch_autograd()
+    acts = ACTIVATIONS.index(between), ACTIVATIONS.index(activation)
+    gpu_layer = GpuLayer(*tensors[1:], (stride, padding, dilation), acts)
+    return or_fallback(
+        "separable::depthwise_separable_backward",
+        lambda: _separable_on_gpu(gradient, x, gpu_layer, result, to_input=to_input),
+        by_torch_autograd,
+    )
+
+
+def _separable_on_gpu(
+    gradient: Tensor, x: Tensor, layer: GpuLayer, result: Tensor, *, to_input: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of input, weights and biases from the GPU kernels."""
+    found = backward_gpu_layer(gradient, x, layer, result, to_input=to_input)
+    return (
+        in_layout_of(found.input, x), _weights(found.depthwise, layer.depthwise),
+        parameter_gradient(found.between_bias, layer.between_bias), _weights(found.pointwise, layer.pointwise),
+        parameter_gradient(found.bias, layer.bias),
+    )  # fmt: skip
 
 
 def _separable_compiled(

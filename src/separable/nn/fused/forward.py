@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from separable.engine.availability import EngineError
+from separable.gpu.kernel_support import is_interpreting, serves, why_no_kernels
 from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 from separable.nn.fused.kernel_use import HOOKS, are_observed, can_use_fused_kernel, has_no_hooks
@@ -75,9 +76,13 @@ def run_depthwise(
         return None
     weight: Any = module._parameters["weight"]
     bias: Any = module._parameters["bias"]
+    settings = (step.stride, padding_of(step, x.shape), step.dilation)
+    on_gpu = _gpu_tensors(x, weight, bias)
+    if on_gpu is not None:
+        made: Tensor = torch.ops.separable.depthwise(*on_gpu, *settings, "none")
+        return made
     if not _serves(x, weight, bias):
         return None
-    settings = (step.stride, padding_of(step, x.shape), step.dilation)
     if _records(x, weight, bias):
         if not channels_are_last(x):
             return None
@@ -105,14 +110,18 @@ def run_separable(
     between: Any = first._parameters["bias"]
     pointwise: Any = second._parameters["weight"]
     bias: Any = second._parameters["bias"]
-    if not _serves(x, weight, between, pointwise, bias):
-        return None
     step = steps[0]
     settings = (step.stride, padding_of(step, x.shape), step.dilation)
+    operator = torch.ops.separable.depthwise_separable
+    on_gpu = _gpu_tensors(x, weight, between, pointwise, bias)
+    if on_gpu is not None:
+        made: Tensor = operator(*on_gpu, *settings, "none", "none")
+        return made
+    if not _serves(x, weight, between, pointwise, bias):
+        return None
     if _records(x, weight, between, pointwise, bias):
         if not _training_pays(step, x, pointwise.shape[0], norm=False):
             return None
-        operator = torch.ops.separable.depthwise_separable
         found: Tensor = operator(x, weight, between, pointwise, bias, *settings, "none", "none")
         return found
     with suppress(EngineError):
@@ -176,7 +185,7 @@ def run_separable_norm(
     """
     first, intermediate, second = modules
     ndim, step = len(steps[0].kernel_size), steps[0]
-    if x.dim() != ndim + 2 or x.dtype is not torch.float32 or first is None or second is None:
+    if x.dim() != ndim + 2 or first is None or second is None:
         return None
     found = norm_and_activation(intermediate, ndim)
     if found is None or not (has_no_hooks(first) and has_no_hooks(second)):
@@ -187,9 +196,14 @@ def run_separable_norm(
         return None
     tensors: list[Any] = [first._parameters["weight"], first._parameters["bias"], parameters["weight"],
                           parameters["bias"], second._parameters["weight"], second._parameters["bias"]]  # fmt: skip
-    if not _serves(x, *tensors) or x.shape[0] == 0:
+    if x.shape[0] == 0:
         return None
-    if not _training_pays(step, x, tensors[4].shape[0], norm=True):
+    on_gpu = _gpu_norm_tensors(x, tensors)
+    if on_gpu is not None:
+        x, *tensors = on_gpu
+    elif not (x.dtype is torch.float32 and _serves(x, *tensors)) or not _training_pays(
+        step, x, tensors[4].shape[0], norm=True
+    ):
         return None
     operator = getattr(torch.ops.separable, OPERATOR)
     window = (step.stride, padding_of(step, x.shape), step.dilation)
@@ -224,6 +238,52 @@ def _update_averages(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
             norm.running_mean.lerp_(mean, weight)
         if norm.running_var is not None:
             norm.running_var.lerp_(var * (count / (count - 1)), weight)
+
+
+def _gpu_tensors(x: Tensor, *weights: Tensor | None) -> tuple[Tensor | None, ...] | None:
+    """Return the tensors in the type in which the GPU kernels run a call, or None if they do not.
+
+    Autocast converts them, as it does for PyTorch's convolutions.
+    """
+    if torch.compiler.is_compiling():
+        return (x, *weights) if _compiles_for_gpu(x, *weights) else None
+    if x.is_cpu and not is_interpreting():
+        return None
+    tensors: tuple[Tensor | None, ...] = (x, *weights)
+    if not can_use_fused_kernel(x) or are_observed():
+        return None
+    if x.is_cuda and torch.is_autocast_enabled("cuda") and x.is_floating_point():
+        dtype = torch.get_autocast_dtype("cuda")
+        tensors = tuple(None if t is None else t.to(dtype) for t in tensors)
+    return tensors if serves(*tensors) else None  # type: ignore[arg-type]
+
+
+def _gpu_norm_tensors(x: Tensor, tensors: list[Any]) -> list[Any] | None:
+    """Return the input and the parameters of a layer with a normalisation, or None if the GPU kernels do not run it.
+
+    The parameters of the normalisation (the third and the fourth) keep their type.
+    """
+    if torch.compiler.is_compiling():
+        return [x, *tensors] if _compiles_for_gpu(x, *tensors) else None
+    steps = _gpu_tensors(x, *tensors[:2], *tensors[4:])
+    if steps is None or any(t is not None and t.device != x.device for t in tensors[2:4]):
+        return None
+    return [*steps[:3], *tensors[2:4], *steps[3:]]
+
+
+GPU_KERNELS = not why_no_kernels()
+"""Whether Triton is there, found out at import, so that torch.compile finds a constant."""
+
+
+def _compiles_for_gpu(x: Tensor, *weights: Tensor | None) -> bool:
+    """Return True if compiled code calls the operators; they run PyTorch's convolutions for what they do not serve."""
+    return (
+        GPU_KERNELS
+        and x.is_cuda
+        and not torch.is_autocast_enabled("cuda")
+        and not torch.compiler.is_exporting()
+        and all(t is None or t.dtype is x.dtype for t in weights)
+    )
 
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:

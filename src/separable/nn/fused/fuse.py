@@ -158,7 +158,7 @@ def _fused(
         if not hasattr(model, "example"):
             raise ArgumentError("fuse: expected the inputs of one call of the model, for instance "
                                 "fuse(model, torch.zeros(1, 3, 224, 224)); got none")  # fmt: skip
-        inputs = tuple(_drawn(x) for x in cast(Any, model).example())
+        inputs = tuple(_drawn(x, model) for x in cast(Any, model).example())
     if _is_leaf(model):  # a single layer: its place in a container can be taken
         model = nn.Sequential(model).eval()
     network = copy.deepcopy(model).requires_grad_(False)
@@ -220,11 +220,15 @@ def _cast(x: Any, dtype: torch.dtype) -> Any:
     return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
-def _drawn(x: Any) -> Any:
-    """Return random numbers in place of an example's: all networks return the same for zeros."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
+def _drawn(x: Any, model: nn.Module) -> Any:
+    """Return random numbers in place of an example's, where the model is: all networks return the same for zeros."""
+    if not isinstance(x, Tensor):
         return x
-    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    device = next((t.device for t in model.parameters()), x.device)
+    if not x.is_floating_point():
+        return x.to(device)
+    made = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    return made.to(device)
 
 
 def _wants_last(network: nn.Module) -> bool:

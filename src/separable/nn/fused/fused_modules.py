@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
+from separable.gpu.kernel_support import serves, why_no_kernels
 from separable.lowering.step import Step
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.forward import padding_of
@@ -77,6 +78,10 @@ class Fused(nn.Module):
         """Return True if a compiled kernel runs such an input."""
         return self._runs(x)
 
+    def runs_gpu_kernel(self, x: Tensor) -> bool:
+        """Return True if an operator runs such an input by a kernel for GPUs."""
+        return not self.left_to_torch and serves(x, *self._buffers.values())
+
     def _runs(self, x: Tensor) -> bool:
         """Return True if the packed weights can be used for this call."""
         tensors = self._buffers.values()
@@ -115,6 +120,13 @@ def _check_mode(mode: bool) -> None:
         )
 
 
+def _has_operator(x: Tensor, *tensors: Tensor | None) -> bool:
+    """Return True if an operator with kernels of its own takes these tensors, on the CPU or on a GPU."""
+    if torch.compiler.is_compiling():
+        return x.is_cpu or (x.is_cuda and not why_no_kernels())
+    return x.is_cpu or serves(x, *tensors)
+
+
 class FusedDepthwise(Fused):
     """Depthwise convolution with normalisation and activation folded in."""
 
@@ -136,7 +148,7 @@ class FusedDepthwise(Fused):
             with suppress(EngineError):
                 made: Tensor = self._packed(settings[1], build)(x)
                 return made
-        if x.dim() != weight.dim() or not x.is_cpu or self.left_to_torch:
+        if x.dim() != weight.dim() or self.left_to_torch or not _has_operator(x, weight, bias):
             return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, self.act)
         return found
@@ -174,7 +186,8 @@ class FusedSeparable(Fused):
                 made: Tensor = self._packed(settings[1], build)(x)
                 return made
         names = (self.between, self.act)
-        if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu or self.left_to_torch:
+        is_batch = x.dim() == len(step.kernel_size) + 2
+        if not is_batch or self.left_to_torch or not _has_operator(x, *tensors):
             elsewhere: Tensor = by_torch(x, tensors, Window(*settings), *names)
             return elsewhere
         found: Tensor = torch.ops.separable.depthwise_separable(x, *tensors, *settings, *names)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.engine.availability import EngineError
+from separable.gpu.kernel_launch import or_fallback
+from separable.gpu.kernel_support import serves
+from separable.gpu.large_depthwise import RankTerms, run_rank_passes
 from separable.lowering.step import Step
 from separable.nn.fused.forward import padding_of
 from separable.nn.fused.fused_modules import Fused
@@ -174,7 +177,42 @@ class FusedSplit(Fused):
             with suppress(EngineError):
                 made: Tensor = self.packed_for(x.shape)(x)
                 return made
-        return self.by_torch(x)
+        terms = self._gpu_terms(x)
+        if terms is None:
+            return self.by_torch(x)
+        window = self._window(x)
+        act = ACTIVATIONS.index(self.acts[1])
+        return or_fallback(
+            "FusedSplit", lambda: run_rank_passes(x, terms, window, act), lambda: self.by_torch(x)
+        )
+
+    def _gpu_terms(self, x: Tensor) -> RankTerms | None:
+        """Return the terms for the GPU kernel, or None if it does not run this input.
+
+        It runs both passes without anything between them, so that their order does not matter.
+        """
+        first, bias = self._buffers["first_bias"], self._buffers["second_bias"]
+        terms = self._channel_of_term
+        is_plain = (
+            first is None and self.acts[0] == "none" and bool((terms[1:] >= terms[:-1]).all())
+        )
+        recorded = torch.is_grad_enabled() and x.requires_grad
+        if torch.compiler.is_compiling() or recorded or x.dim() != 4 or not is_plain:
+            return None
+        if self.left_to_torch or not serves(x, *self._buffers.values()):
+            return None
+        along = {_axis(s): n for s, n in zip(self.steps, ("first", "second"), strict=True)}
+        if len(along) < 2:
+            return None
+        starts = np.searchsorted(terms, np.arange(self.channels + 1)).astype(np.int32)
+        places = torch.from_numpy(starts).to(x.device)
+        return RankTerms(self._taps(along[0]), self._taps(along[1]), places, bias)
+
+    def _window(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Return stride, padding and dilation along both axes."""
+        down, across = self.steps if _axis(self.steps[0]) == 0 else self.steps[::-1]
+        pads = padding_of(down, x.shape)[:2] + padding_of(across, x.shape)[2:]
+        return (down.stride[0], across.stride[1]), pads, (down.dilation[0], across.dilation[1])
 
     def packed_for(self, shape: Sequence[int]) -> PackedSplit:
         """Return the packed weights for a shape of input, on which the padding may depend."""

@@ -26,6 +26,7 @@ __all__ = [
     "Choice",
     "Choose",
     "copied",
+    "finished",
     "kernels_everywhere",
     "last",
     "lay_last",
@@ -101,9 +102,9 @@ def measured(
         lay_last(in_last)
         given = tuple(last(x) if isinstance(x, Tensor) else x for x in inputs)
         ours, eager, eager_last = interleaved([
-            lambda: network(*copied(inputs)),
-            lambda: model(*copied(inputs)),
-            lambda: in_last(*copied(given)),
+            lambda: finished(network(*copied(inputs))),
+            lambda: finished(model(*copied(inputs))),
+            lambda: finished(in_last(*copied(given))),
         ])  # fmt: skip
     times = NetworkTimes(ours, eager, eager_last, torch.get_num_threads())
     return Choice(tuple(segments), times)
@@ -120,7 +121,7 @@ def _module_times(network: nn.Module, inputs: tuple[Any, ...]) -> list[SegmentTi
         if not isinstance(module, FusedDepthwise | FusedSeparable) or module not in given:
             continue
         x = given[module][0]
-        if not module.runs_kernel(x):
+        if not (module.runs_kernel(x) or module.runs_gpu_kernel(x)):
             continue
         own, by_torch = interleaved(
             [partial(_run, module, x, False), partial(_run, module, x, True)]
@@ -132,7 +133,14 @@ def _module_times(network: nn.Module, inputs: tuple[Any, ...]) -> list[SegmentTi
 
 def _run(module: FusedDepthwise | FusedSeparable, x: Tensor, by_torch: bool) -> None:
     module.left_to_torch = by_torch
-    module(x)
+    finished(module(x))
+
+
+def finished(result: Any) -> Any:
+    """Return a result after waiting for a GPU, which computes while Python goes on."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result
 
 
 def copied(inputs: Sequence[Any]) -> tuple[Any, ...]:

@@ -4,7 +4,8 @@
     out = rows, or activation(norm(rows)) if `out_eps` is given
 
 Both normalisations use the statistics of the batch. The operator returns these, and changes nothing: whoever has
-running averages updates them. On the CPU, in float32, compiled kernels run it. Otherwise PyTorch's own operators do.
+running averages updates them. On the CPU, in float32, compiled kernels run it, and on NVIDIA GPUs Triton kernels.
+Otherwise PyTorch's own operators do.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import register_flop_formula
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
+from separable.gpu.kernel_launch import or_fallback
 from separable.nn.fused.autograd import (
     depthwise_flops,
     differentiated,
@@ -31,6 +33,7 @@ from separable.nn.fused.autograd import (
     parameter_gradient,
     pointwise_flops,
 )
+from separable.nn.fused.gpu_norm_training import GpuNormCall, norm_serves
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_last
 from separable.nn.fused.norm_training import (
@@ -118,6 +121,10 @@ class _Call(NamedTuple):
         settings = settings_of(*self.window, self.between, "none")
         return NormCall(self.layer, to_last(x), settings, self.eps)
 
+    def on_gpu(self) -> GpuNormCall:
+        """Return the call of the GPU kernels, up to the result of the pointwise step."""
+        return GpuNormCall(self.layer, self.window, self.eps, ACTIVATIONS.index(self.between))
+
     def check(self, x: Tensor) -> list[int]:
         """Raise an error if sizes do not fit together; return the sizes of the output along the spatial axes."""
         layer = self.layer
@@ -169,9 +176,30 @@ def _forward(
     if _can_run(call, x, *call.tensors):
         with suppress(EngineError):
             return _compiled(x, call)
-    out, *moments, rows = _by_torch(x, call)
-    owned_rows = rows.new_empty(0) if rows is out else owned(to_last(rows))
-    return like_input(out, x), *(owned(m) for m in moments), owned_rows
+
+    def by_torch() -> tuple[Tensor, ...]:
+        out, *moments, rows = _by_torch(x, call)
+        owned_rows = rows.new_empty(0) if rows is out else owned(to_last(rows))
+        return like_input(out, x), *(owned(m) for m in moments), owned_rows
+
+    if not norm_serves(x, layer, out_gamma, out_beta):
+        return by_torch()
+    return or_fallback(f"separable::{OPERATOR}", lambda: _on_gpu(x, call), by_torch)
+
+
+def _on_gpu(x: Tensor, call: _Call) -> tuple[Tensor, ...]:
+    """Return the results of the GPU kernels."""
+    sizes, outputs = call.check(x), call.layer.pointwise.shape[0]
+    if call.out_eps is None:
+        out = empty_output(x, outputs, sizes)
+        moments = call.on_gpu().forward(x, out)
+        return out, *moments, *(moments.mean.new_empty(0) for _ in range(2)), x.new_empty(0)
+    rows = empty_last(x, outputs, sizes)
+    moments = call.on_gpu().forward(x, rows)
+    out, mean, var = _normalised_by_torch(
+        rows, call.out_gamma, call.out_beta, call.out_eps, call.activation
+    )
+    return like_input(out.to(x.dtype), x), *moments, mean, var, rows
 
 
 def _compiled(x: Tensor, call: _Call) -> tuple[Tensor, ...]:
@@ -234,8 +262,37 @@ def _backward(gradient: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         )
         return _by_torch(x, again)[0]
 
-    first, *others = differentiated(function, gradient, [x, *call.tensors], to_input)
-    return (in_layout_of(first, x) if to_input else first), *others
+    def by_torch() -> tuple[Tensor, ...]:
+        first, *others = differentiated(function, gradient, [x, *call.tensors], to_input)
+        return (in_layout_of(first, x) if to_input else first), *others
+
+    if not norm_serves(x, call.layer, gradient, call.out_gamma, call.out_beta):
+        return by_torch()
+    return or_fallback(
+        f"separable::{OPERATOR}_backward",
+        lambda: _backward_on_gpu(gradient, x, call, moments[0], rows, to_input=to_input),
+        by_torch,
+    )
+
+
+def _backward_on_gpu(
+    gradient: Tensor, x: Tensor, call: _Call, moments: Moments, rows: Tensor, *, to_input: bool
+) -> tuple[Tensor, ...]:
+    """Return all gradients by the GPU kernels; the normalisation of the output is differentiated by PyTorch."""
+    outer: list[Tensor] = [gradient.new_empty(0)] * 2
+    if call.out_eps is not None:
+        eps, act = call.out_eps, call.activation
+
+        def normalise(rows: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+            return _normalised_by_torch(rows, gamma, beta, eps, act)[0]
+
+        given: list[Tensor | None] = [rows, call.out_gamma, call.out_beta]
+        gradient, *outer = differentiated(normalise, gradient, given, to_input=True)
+    found = call.on_gpu().backward(gradient, x, moments, to_input=to_input)
+    if call.out_eps is not None:  # a bias before a normalisation changes nothing
+        found = found._replace(bias=torch.zeros_like(found.bias))
+    pairs = zip(found[1:], call.layer, strict=True)
+    return in_layout_of(found.input, x), *(parameter_gradient(g, t) for g, t in pairs), *outer
 
 
 def _compiled_backward(

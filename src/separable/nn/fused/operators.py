@@ -1,7 +1,7 @@
 """`separable::depthwise` and `separable::depthwise_separable`: the operators for PyTorch.
 
-On the CPU, in float32 and bfloat16, compiled kernels run them; everywhere else PyTorch's own
-convolutions do, with equal results. Importing this module registers them.
+On the CPU, in float32 and bfloat16, compiled kernels run them, on NVIDIA GPUs, in float32, float16 and bfloat16,
+Triton kernels; everywhere else PyTorch's own convolutions do, with equal results. Importing this module registers them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from torch.nn import functional
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
+from separable.gpu.depthwise_layers import GpuDepthwise, run_depthwise_layer
+from separable.gpu.kernel_launch import or_fallback
+from separable.gpu.kernel_support import serves
+from separable.gpu.layer_forward import GpuLayer, run_layer
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.packed_layer import Settings, cached_layer, channels_are_last, is_served
@@ -242,8 +246,19 @@ def _depthwise(
         settings = settings_of(stride, padding, dilation, activation, "none")
         with suppress(EngineError):
             return cached_layer((weight, bias, None, None), x.shape[1], settings)(x)
-    return like_input(
-        activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
+
+    def by_convolution() -> Tensor:
+        made = depthwise_by_torch(x, weight, bias, stride, padding, dilation)
+        return like_input(activate(made, activation), x)
+
+    if not serves(x, weight, bias):
+        return by_convolution()
+    layer = GpuDepthwise(weight, bias, (stride, padding, dilation), ACTIVATIONS.index(activation))
+    sizes = out_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return or_fallback(
+        "separable::depthwise",
+        lambda: run_depthwise_layer(x, layer, empty_output(x, weight.shape[0], sizes)),
+        by_convolution,
     )
 
 
@@ -261,8 +276,21 @@ def _depthwise_separable(
         settings = settings_of(stride, padding, dilation, between, activation)
         with suppress(EngineError):
             return cached_layer(tensors, x.shape[1], settings)(x)
-    window = Window(stride, padding, dilation)
-    return like_input(by_torch(x, tensors, window, between, activation), x)
+
+    def by_convolutions() -> Tensor:
+        window = Window(stride, padding, dilation)
+        return like_input(by_torch(x, tensors, window, between, activation), x)
+
+    if not serves(x, *tensors):
+        return by_convolutions()
+    acts = ACTIVATIONS.index(between), ACTIVATIONS.index(activation)
+    layer = GpuLayer(*tensors, (stride, padding, dilation), acts)
+    sizes = out_sizes(x.shape[2:], depthwise.shape[2:], stride, padding, dilation)
+    return or_fallback(
+        "separable::depthwise_separable",
+        lambda: run_layer(x, layer, empty_output(x, pointwise.shape[0], sizes)),
+        by_convolutions,
+    )
 
 
 def like_input(out: Tensor, x: Tensor) -> Tensor:
