@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,3 +272,73 @@ def test_the_operator_keeps_the_rules_of_pytorch() -> None:
         inputs.program.encoded(), list(weights), inputs.fills, inputs.dtype,
     )  # fmt: skip
     torch.library.opcheck(torch.ops.separable.filter_passes.default, arguments)
+
+
+def benchmark() -> Any:
+    path = Path(__file__).parents[2] / "benchmarks" / "gpu_filters.py"
+    spec = importlib.util.spec_from_file_location("gpu_filters", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gpu_filters"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    module = benchmark()
+    (work,) = [w for w in module.works(torch.device("cpu"), True) if w.name.startswith("six")]
+    work.ways.pop("six calls")
+    module.check(work)
+    work.seconds = dict.fromkeys(work.ways, 1e-3)
+    module.report(work)
+    printed = capsys.readouterr().out
+    assert "target: at least 4 times faster, missed" in printed
+    assert "1.00 of fused  target: at most 2 copies, reached" in printed
+
+
+@pytest.mark.long
+def test_the_whole_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark().main(["--toy"]) == 0
+    assert capsys.readouterr().out.count("fused") == 3
+
+
+def test_a_bank_is_one_launch_and_shares_its_passes() -> None:
+    names = ["gaussian:0.5", "gaussian:0.5,order=0x1", "gaussian:0.5,order=1x0"]
+    bank = sep.bank(names, (7, 9), "float32", mode="nearest")
+    image = torch.randn(7, 9, generator=torch.Generator().manual_seed(1))
+    with recorded() as launches:
+        found = bank(image)
+    (made,) = launches
+    assert len(made.constants["X"]) == 2  # the Gaussian and its derivative along x, of three bands
+    assert (made.read_bytes, made.written_bytes) == (7 * 9 * 4, 3 * 7 * 9 * 4)
+    for name, band in zip(names, found, strict=True):
+        single = sep.convolve(image, name, mode="nearest", method="torch")
+        torch.testing.assert_close(band, single, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_that_cannot_be_run_is_replaced_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from separable.tensors.device import pass_operator
+
+    def without_memory(made: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    image = torch.randn(6, 7)
+    wanted = sep.convolve(image, kernels.gaussian(0.5), method="torch")
+    monkeypatch.setattr(pass_operator, "launch", without_memory)
+    with pytest.warns(RuntimeWarning, match="separable.convolve: the GPU kernel could not be run"):
+        found = sep.convolve(image, kernels.gaussian(0.5), method="triton")
+    torch.testing.assert_close(found, wanted)
+
+
+def test_too_many_elements_are_left_to_pytorch() -> None:
+    from separable.plan import plan
+    from separable.tensors.device.device_methods import DeviceWork, FusedPasses
+
+    shape = (2**16, 2**16)
+    made = plan("gaussian:1", shape, "float32")
+    work = DeviceWork((made.problem,), (made.chosen.form,), torch.float32)
+    reason = FusedPasses().refuse(torch.empty(shape, device="meta"), work)
+    assert "too many for offsets of 32 bits" in reason
