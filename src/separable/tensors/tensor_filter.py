@@ -55,9 +55,9 @@ def filter_with(
 ) -> torch.Tensor:
     """Filter a tensor on its own device, for `sep.convolve` and `sep.correlate`.
 
-    The engine of arrays filters a CPU tensor, without a copy, and its gradients. On any other device
-    the passes are PyTorch convolutions, in the separated form with the fewest multiplications, because
-    rates are known for this computer only.
+    The engine of arrays filters a CPU tensor, without a copy, and its gradients. On a CUDA device one Triton
+    kernel runs all passes where it can, and elsewhere the passes are PyTorch convolutions, in the separated
+    form with the fewest multiplications. ``method="triton"`` and ``method="torch"`` ask for one of the two.
 
     Parameters
     ----------
