@@ -13,9 +13,9 @@ import pytest
 import separable as sep
 from separable.engine.lazy_kernel import LARGEST_KEPT, Kernel, folded
 from separable.kernels import ball, disk, gabor, gaussian, laplacian_of_gaussian
+from separable.plan.candidate_choice import fastest
 from separable.plan.candidate_list import CandidateList
 from separable.plan.kernel_terms import KernelTerms, terms_of
-from separable.plan.planned_filter import fastest
 
 RNG = np.random.default_rng(8)
 KERNELS: dict[str, Any] = {

@@ -23,6 +23,7 @@ __all__ = [
     "complete_array_of",
     "dask_array_of",
     "is_dask_array",
+    "is_gpu_array",
     "package_of",
 ]
 
@@ -168,6 +169,24 @@ def is_dask_array(value: Any) -> bool:
     return package_of(value) == "dask" and isinstance(getattr(value, "chunks", None), tuple)
 
 
+def is_gpu_array(value: Any) -> bool:
+    """Return whether this is an array of another library than PyTorch in the memory of a GPU.
+
+    Examples
+    --------
+    >>> is_gpu_array(np.zeros(2))
+    False
+    """
+    if isinstance(value, np.ndarray) or package_of(value) == "torch":
+        return False
+    try:
+        if hasattr(value, "__cuda_array_interface__"):
+            return True
+        return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) != CPU
+    except Exception:
+        return False
+
+
 def _held_by(value: Any, package: str, name: str) -> Any:
     """Return the array inside a container of xarray or Dask."""
     if package == "dask":
@@ -226,21 +245,12 @@ def _remedy(value: Any, package: str) -> str:
             "separable.convolve and separable.correlate take tensors; here give "
             "tensor.detach().cpu().float().numpy()"
         )
-    if _is_on_gpu(value):
+    if is_gpu_array(value):
         return (
             "Copy it from the GPU, for instance with .get(), or filter it there as a tensor: "
             "torch.as_tensor(array, device='cuda')"
         )
     return "Convert it to a NumPy array first"
-
-
-def _is_on_gpu(value: Any) -> bool:
-    try:
-        if hasattr(value, "__cuda_array_interface__"):
-            return True
-        return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) != CPU
-    except Exception:
-        return False
 
 
 def _kind(value: Any) -> str:

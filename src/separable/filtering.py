@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import os
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable import borders
-from separable.arrays import array_of, complete_array_of, package_of
+from separable.arrays import array_of, complete_array_of, is_gpu_array, package_of
 from separable.borders import Modes
 from separable.engine import get_num_threads, registry
 from separable.errors import OutputError
@@ -52,6 +53,7 @@ PACKAGES = {  # by the package of the image's type
     "xarray": "separable.xarray_accessor",
 }
 FILES = "separable.volumes"  # for an image that is a path
+GPU_ARRAYS = "separable.tensors.exchanged_arrays"  # of other libraries than PyTorch, such as CuPy
 MASKED = "separable.masked"  # for an image with missing samples
 REGIONS = "separable.resample.region_filters"  # for a part of the result
 
@@ -272,6 +274,8 @@ def _dispatch(image: Any) -> Callable[..., Any] | None:
         return None
     is_path = isinstance(image, (str, os.PathLike))
     package = FILES if is_path else PACKAGES.get(package_of(image), "")
+    if not package and is_gpu_array(image) and importlib.util.find_spec("torch"):
+        package = GPU_ARRAYS
     if not package:
         return None
     found: Callable[..., Any] = importlib.import_module(package).filter_with

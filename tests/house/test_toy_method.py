@@ -296,7 +296,8 @@ def test_masks_follow_its_claim(toy: Any) -> None:
 
 def test_tensors_follow_its_claim(toy: Any) -> None:
     torch = pytest.importorskip("torch")
-    from separable.tensors.tensor_filter import _by_torch, _runnable
+    from separable.tensors.device.device_choice import method_names
+    from separable.tensors.tensor_filter import _by_torch
 
     tensor = torch.from_numpy(IMAGE.copy())
     toy(Toy)
@@ -304,8 +305,8 @@ def test_tensors_follow_its_claim(toy: Any) -> None:
     assert np.allclose(result.numpy(), exact())
     assert Toy.runs_made == ["toy"]  # in the computer's memory the engine filters
     toy(SureToy)
-    assert "toy" not in _runnable()
-    assert "sure-toy" in _runnable()
+    assert "toy" not in method_names()
+    assert "sure-toy" in method_names()
     options = {
         "mode": "reflect", "cval": 0.0, "origin": 0, "tol": None, "operation": "convolve",
         "threads": None,

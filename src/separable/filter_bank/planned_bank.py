@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from separable.arrays import array_of, package_of
+from separable.arrays import array_of, is_gpu_array, package_of
 from separable.borders import Modes
 from separable.engine import Problem
 from separable.engine.availability import EngineError
@@ -38,6 +39,7 @@ KernelLike: TypeAlias = ArrayLike | Factors | str
 
 # Packages that filter images of other kinds. They stand above this one, so they are imported by name.
 PACKAGES = {"torch": "separable.tensors.tensor_banks", "dask": "separable.volumes.dask_banks"}
+GPU_ARRAYS = "separable.tensors.exchanged_arrays"  # of other libraries than PyTorch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,6 +152,8 @@ class Bank(Value):
         # Step 1: check the image and the output.
         missing = missing_options(mask, nan, fill, nodata)
         package = PACKAGES.get(package_of(image))
+        if package is None and is_gpu_array(image) and importlib.util.find_spec("torch"):
+            package = GPU_ARRAYS
         if package is not None:
             found: Array = importlib.import_module(package).run_bank(
                 self, image, out, missing, progress

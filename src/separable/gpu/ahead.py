@@ -75,6 +75,8 @@ def _description(value: Any) -> list[Any]:
     """Return the type of an argument, its value if that is a constant, and whether it is divisible by 16."""
     if value is None:
         return ["constexpr", None, False]
+    if isinstance(value, tuple):  # of numbers
+        return [[_description(v)[0] for v in value], None, False]
     if hasattr(value, "data_ptr"):
         aligned = value.storage_offset() * value.element_size() % 16 == 0
         return [f"*{_TYPES[str(value.dtype).removeprefix('torch.')]}", None, aligned]
@@ -133,15 +135,20 @@ def _signature(
     attributes: dict[Any, Any] = {}
     for place, name in enumerate(kernel.arg_names):
         if name in made["constants"]:
-            signature[name], constants[place,] = "constexpr", made["constants"][name]
+            signature[name], constants[place,] = "constexpr", _tuples(made["constants"][name])
             continue
         kind, value, divisible = made["arguments"][name]
-        signature[name] = kind
+        signature[name] = _tuples(kind)
         if kind == "constexpr":
             constants[place,] = value
         elif divisible:
             attributes[place,] = [["tt.divisibility", 16]]
     return signature, constants, attributes
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value of JSON with tuples in place of lists, as the compiler takes constants and types."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _assembled(ptx: str, capability: int) -> tuple[int, int]:

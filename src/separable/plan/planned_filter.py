@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +15,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.borders import Modes
 from separable.engine import METHODS, Decomposition, Problem
-from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.machine import Machine, current
 from separable.plan import plan_text
+from separable.plan.candidate_choice import choose, fastest
 from separable.plan.candidate_list import CandidateList
 from separable.plan.candidates import Candidate
 from separable.plan.plan_json import (
@@ -42,6 +41,7 @@ Array = NDArray[Any]
 REGIONS = (
     "separable.resample.region_plans"  # for a part of the outputs; it stands above this package
 )
+DEVICES = "separable.tensors.device.device_plans"  # for GPUs; it needs PyTorch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -334,6 +334,7 @@ def plan(
     machine: Machine | None = None,
     output_region: str = "same",
     stride: int | Sequence[int] = 1,
+    device: Any = None,
 ) -> Plan:
     """Plan a filter: list the ways to run it, predict their times and choose one.
 
@@ -373,12 +374,15 @@ def plan(
         Computer whose rates the predictions are made with; by default this one.
     output_region, stride : str, int or sequence of int
         Outputs to compute, as for `separable.convolve`.
+    device : str or torch.device, optional
+        GPU to plan for: "cuda", "cuda:1" ..., or a profile of one that need not be there, such as "h100".
 
     Returns
     -------
     Plan
         A plan to call with an image, or to print: the table lists every candidate. With a region or a
-        stride, the `separable.resample.RegionPlan` of these outputs.
+        stride, the `separable.resample.RegionPlan` of these outputs. With a device, the
+        `separable.tensors.device.DevicePlan` for tensors.
 
     Raises
     ------
@@ -398,44 +402,17 @@ def plan(
     )  # fmt: skip
     profile = machine if machine is not None else current()
     listing = CandidateList(asked, profile)
-    made = Plan(asked, listing, _choose(listing, asked.method), profile.origin)
-    if output_region == "same" and not np.ndim(stride) and stride == 1:
+    made = Plan(asked, listing, choose(listing, asked.method), profile.origin)
+    whole = output_region == "same" and not np.ndim(stride) and stride == 1
+    if device is not None:
+        if not whole:
+            raise ArgumentError(
+                "`device` takes no `output_region` and no `stride`; plan the whole filter"
+            )
+        return importlib.import_module(DEVICES).plan_on(made, device)  # type: ignore[no-any-return]
+    if whole:
         return made
     return importlib.import_module(REGIONS).plan_of_region(made, output_region, stride)  # type: ignore[no-any-return]
-
-
-def _choose(listing: CandidateList, method: str) -> Candidate:
-    if method == "auto":
-        found = listing.fastest()
-        if found is None:
-            raise ArgumentError("no method can run this filter; print a plan with a method by name")
-        return found
-    listed = listing.complete()
-    named = [c for c in listed if c.answers_to(method)]
-    if not named:
-        raise ArgumentError(_unknown_method(method, [c.name for c in listed]))
-    admitted = [c for c in named if not c.refused]
-    if not admitted:
-        raise ArgumentError(f"`method` {method!r} cannot run this filter: {named[0].refused}")
-    return fastest(admitted)
-
-
-def _unknown_method(method: str, listed: list[str]) -> str:
-    """Return the message for an unknown method, or one that this kernel cannot use."""
-    unplanned = (m.name for m in METHODS.values() if not m.planned)
-    names = sorted({"auto", *unplanned, *listed})
-    message = f"`method` must be one of {', '.join(names)}; got {method!r}"
-    known = METHODS.get(str(method))
-    kernels = CANDIDATES.get(str(method), "") if known is None else known.kernels
-    if kernels:
-        return f"{message}, which is for {kernels}"
-    near = difflib.get_close_matches(str(method), sorted({*names, *METHODS, *CANDIDATES}), n=1)
-    return f'{message}. Did you mean "{near[0]}"?' if near and known is None else message
-
-
-def fastest(listed: Iterable[Candidate]) -> Candidate:
-    """Return the candidate with the smallest predicted time; the first of equals."""
-    return min(listed, key=lambda c: math.inf if math.isnan(c.seconds) else c.seconds)
 
 
 def _enough(own: list[float], fastest: float) -> bool:

@@ -9,6 +9,8 @@ import torch
 from separable.engine.tensor_memory import array_of, empty
 from separable.errors import ArgumentError, OutputError
 from separable.filter_bank import Bank
+from separable.gpu.kernel_support import is_interpreting
+from separable.tensors.device.device_choice import filter_together
 from separable.tensors.ops import torch_dtype
 from separable.tensors.tensor_filter import check_tensor, filter_with, numpy_dtype
 
@@ -42,13 +44,18 @@ def run_bank(
             "bank for this image"
         )
     plain = image.device.type == "cpu" and not image.requires_grad and not missing
+    plain = plain and not is_interpreting()
     if plain and image.dtype != torch.bfloat16:
         made = empty(bank.shape, torch_dtype(p.out))
         bank(
             array_of(image.detach().resolve_conj().resolve_neg()), array_of(made), progress=progress
         )
     else:
-        made = torch.stack([_band(single, image, p.out, missing) for single in bank.plans])
+        together = None if missing else _together(bank, image)
+        if together is None:
+            bands = [_band(single, image, p.out, missing) for single in bank.plans]
+            together = torch.stack(bands)
+        made = together
     if out is None:
         return made
     if not isinstance(out, torch.Tensor) or out.shape != made.shape or made.requires_grad:
@@ -58,6 +65,13 @@ def run_bank(
         )
     into: torch.Tensor = out.copy_(made)
     return into
+
+
+def _together(bank: Bank, image: torch.Tensor) -> torch.Tensor | None:
+    """Return the bands of a tensor on a GPU, with shared passes only once; None if no kernel runs them."""
+    if image.device.type == "cpu" and not is_interpreting():
+        return None
+    return filter_together(bank.plans, image, torch_dtype(bank.problem.out))
 
 
 def _band(single: Any, image: torch.Tensor, out: Any, missing: dict[str, Any]) -> torch.Tensor:

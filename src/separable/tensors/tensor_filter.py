@@ -8,24 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from separable.arrays import ImageShape
 from separable.borders import Modes
-from separable.engine import METHODS, Decomposition
-from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 from separable.factorize import as_kernel
 from separable.factors import Factors
+from separable.filtering import cached_plan
+from separable.gpu.kernel_support import is_interpreting
+from separable.gpu.tuned_tiles import device_of
 from separable.masked import MissingOptions, PlannedRun, filter_missing
 from separable.plan import Plan, plan
 from separable.plan.plan_request import request
 from separable.request import kernel_axes
 from separable.request.filter_parameter_docs import documented
+from separable.tensors.device.device_choice import best_candidate, device_candidates, plan_method
 from separable.tensors.engine_on_tensors import Filter, Linear
 from separable.tensors.ops import (
-    correlated,
     dense,
     exactly,
     own,
-    scaled_back,
     stored,
     torch_dtype,
     untraced,
@@ -33,8 +34,6 @@ from separable.tensors.ops import (
 from separable.tensors.valid_tensors import ValidRuns, filter_valid_tensor
 
 __all__ = ["array_kernel", "check_tensor", "filter_with", "numpy_dtype"]
-
-MOST_DENSE = 3  # axes
 
 
 @documented
@@ -57,9 +56,9 @@ def filter_with(
 ) -> torch.Tensor:
     """Filter a tensor on its own device, for `sep.convolve` and `sep.correlate`.
 
-    The engine of arrays filters a CPU tensor, without a copy, and its gradients. On any other device
-    the passes are PyTorch convolutions, in the separated form with the fewest multiplications, because
-    rates are known for this computer only.
+    The engine of arrays filters a CPU tensor, without a copy, and its gradients. On a CUDA device one Triton
+    kernel runs all passes where it can, and elsewhere the passes are PyTorch convolutions, in the separated
+    form with the fewest multiplications. ``method="triton"`` and ``method="torch"`` ask for one of the two.
 
     Parameters
     ----------
@@ -125,7 +124,7 @@ def filter_with(
         plain = image.device.type == "cpu" and not image.requires_grad
         how = _by_arrays if plain else _by_parts
         result = how(image, array, filtered, dtype, {**options, **missing}, progress)
-    elif weights is None and image.device.type == "cpu":
+    elif weights is None and image.device.type == "cpu" and not is_interpreting():
         result = _by_engine(image, array, filtered, dtype, options, progress)
     else:
         result = _by_torch(image, array, weights, filtered, dtype, options)
@@ -184,39 +183,17 @@ def _by_torch(
         dtype = image.dtype
         if p.out.kind == "c" and not dtype.is_complex:
             dtype = torch_dtype(p.out)
+    if weights is None:
+        asked = options["method"]
+        found = device_candidates(planned, image, dtype, asked)
+        best = best_candidate(found, image, device_of(image.device), asked)
+        result = best.method.run(image, best.work)[0]
+        return own(result) if result.is_contiguous() else result
     work = torch_dtype(p.work)
     with exactly(image.device):
-        values = image.to(work)
-        if weights is None:
-            result = scaled_back(correlated(values, p, _cheapest(planned)), p.exponent)
-        else:
-            flip = planned.request.operation == "convolve"
-            taps = weights.flip(tuple(range(weights.ndim))) if flip else weights
-            result = dense(values, taps.to(image.device, work), p)
-        return own(stored(result, dtype))
-
-
-def _cheapest(planned: Plan) -> Decomposition:
-    """Return the decomposition with the fewest multiplications that PyTorch can run."""
-    method = planned.request.method
-    few = len(planned.problem.axes) <= MOST_DENSE
-    able = [c for c in planned.candidates if METHODS[c.method].runs_on_tensors]
-    listed = [c for c in able if c.form is not None and (c.form.separated or few)]
-    if method != "auto":
-        listed = [c for c in listed if method in _runnable() and c.answers_to(method)]
-    if not listed:
-        raise ArgumentError(
-            f"`method` must be auto or one of {', '.join(_runnable())} that this kernel has, on a "
-            f"tensor of this device; got {method!r}"
-        )
-    forms = [c.form for c in listed if c.form is not None]
-    return min(forms, key=lambda form: form.multiplications)
-
-
-def _runnable() -> list[str]:
-    """Return the names of the candidates whose decomposition PyTorch can run."""
-    own = (m.name for m in METHODS.values() if m.own_candidate and m.runs_on_tensors)
-    return [*CANDIDATES, *own]
+        flip = planned.request.operation == "convolve"
+        taps = weights.flip(tuple(range(weights.ndim))) if flip else weights
+        return own(stored(dense(image.to(work), taps.to(image.device, work), p), dtype))
 
 
 def _plan(
@@ -226,13 +203,11 @@ def _plan(
     dtype: torch.dtype | None,
     options: dict[str, Any],
 ) -> Plan:
-    """Return the plan of the same filter for arrays."""
-    method = options["method"]
-    own = {**options, "method": "auto" if method in _runnable() else method}
-    return plan(
-        kernel, image.shape, numpy_dtype(image.dtype), axes=axes,
-        output=None if dtype is None else numpy_dtype(dtype), **own,
-    )  # fmt: skip
+    """Return the plan of the same filter for arrays, from the cache if an earlier call had the same arguments."""
+    shape: Any = ImageShape(tuple(image.shape), numpy_dtype(image.dtype))
+    out = None if dtype is None else numpy_dtype(dtype)
+    own = {**options, "axes": axes, "method": plan_method(options["method"])}
+    return cached_plan(shape, kernel, out, own)
 
 
 def array_kernel(kernel: Any) -> Any:

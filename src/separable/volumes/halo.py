@@ -26,7 +26,7 @@ from separable.engine import METHODS, Decomposition, Problem
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError
 from separable.plan import Plan
-from separable.plan.planned_filter import fastest
+from separable.plan.candidate_choice import fastest
 from separable.process_cache import ProcessCache
 from separable.resample.region_blocks import region_block, run_part
 from separable.resample.region_plans import RegionPlan

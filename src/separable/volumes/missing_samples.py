@@ -35,7 +35,7 @@ from separable.masked.finish import Parts
 from separable.masked.normalised import WIDE
 from separable.masked.valid_weights import is_steady
 from separable.plan import Plan, plan
-from separable.plan.planned_filter import fastest
+from separable.plan.candidate_choice import fastest
 from separable.request import mask_shape
 from separable.run import store
 from separable.volumes.halo import Block, BlockFilter, block_filter, chunkwise
