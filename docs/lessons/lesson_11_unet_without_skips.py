@@ -27,7 +27,7 @@ from separable.plot.style import ACCENT, MAIN
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
-SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 4) if short else (64, 192, 48, 260)
+SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 8) if short else (64, 192, 48, 260)
 SEEDS = (0, 1) if short else (0, 1, 2)
 
 
