@@ -117,7 +117,7 @@ def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
     assert page.inner_text("#pixel-passes-title") == "3 + 3 products"
     page.wait_for_function(ADDED)  # the pointer, on its way, shows other pixels
     page.click("#pixel-play")
-    page.wait_for_selector("#pixel-passes-text:has-text('Done.')")
+    page.wait_for_selector("#pixel-dense-text:has-text('9 products: ')")
     total = page.inner_text("#pixel-dense-text").split("9 products: ")[1].rstrip(".")
     assert f"6 products (second pass): {total}. Done." in page.inner_text("#pixel-passes-text")
     before = page.inner_text("#pixel-dense-text")

@@ -301,7 +301,6 @@ def test_work_ends_when_its_client_is_gone(server: Server) -> None:
     """Thirty plans are asked for; what is left of them when their clients go is not computed."""
     values = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).tolist()
     question = {"kernel": {"values": values}, "shape": [128] * 3, "dtype": "float32", "tol": 0.3}
-    begun = server.seconds()
     with server.ask("/api/plan", question) as alone:
         assert b"200 OK" in alone.recv(1000)
     first = server.seconds()  # with what is imported for it
