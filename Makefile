@@ -101,7 +101,7 @@ lint: $(VENV)/.lint-ready
 bench: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/filters.py
 	$(BIN)/python benchmarks/page.py filters
-	$(BIN)/python benchmarks/page.py resampling
+	$(BIN)/python benchmarks/page.py resampling features
 
 bench-others: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/page.py --others

@@ -170,7 +170,7 @@ def main() -> None:
     if options.memory:
         print_memory(options.memory, options.side)
         return
-    print("limited to AVX2" if options.avx2 else "natively")
+    print("limited to AVX2" if options.avx2 else "natively", flush=True)
     peer_side = min(options.peer_side, options.side)
     measure(options.side, peer_side, options.rounds, options.only)
 

@@ -101,8 +101,15 @@ SECTIONS = {
         "Resampling",
         "`zoom`, means of blocks and pyramids, compared with SciPy, PyTorch and OpenCV on the same images. "
         "*error*: largest difference between the two results.",
-        (("resampling.py",), ("resampling.py", "--avx2")),
+        (("resampling.py", "--rounds", "3"), ("resampling.py", "--rounds", "3", "--avx2")),
         ("numpy", "scipy", "torch", "opencv-python-headless"),
+    ),
+    "features": Section(
+        "Features",
+        "Second derivatives, Hessian eigenvalues, Frangi's filter and structure tensors of a volume, compared with SciPy and "
+        "scikit-image. Times are minima; scikit-image is measured on an eighth of the volume, times eight, which favours it.",
+        (("feature_times.py", "--rounds", "3"), ("feature_times.py", "--rounds", "3", "--avx2")),
+        ("numpy", "scipy", "scikit-image"),
     ),
     "volumes": Section(
         "Volumes larger than memory",

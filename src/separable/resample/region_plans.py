@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from separable.borders import CONSTANT, OUTSIDE, carried
 from separable.engine import Decomposition
-from separable.engine.base import Pass, Problem
+from separable.engine.base import MOST_ROUNDING, Pass, Problem
 from separable.errors import ArgumentError, OutputError
 from separable.filtering import correlate
 from separable.masked.valid_weights import is_steady
@@ -34,6 +34,9 @@ from separable.run import store
 __all__ = ["RegionPlan", "plan_of_region", "plan_region"]
 
 Array = NDArray[Any]
+
+ROUNDING = MOST_ROUNDING * float(np.finfo(np.float64).eps)
+"""Largest error of terms that are exact to rounding: those of the singular value decomposition of a dense kernel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +78,24 @@ class RegionPlan:
 
     @property
     def form(self) -> Decomposition | None:
-        """The passes that are run; None for a dense kernel."""
+        """The passes that are run; None for a dense kernel, whose terms would take more multiplications."""
         able = (c for c in self.whole.candidates if not self.steady or is_steady(c))
-        return _separated([c.form for c in able])
+        found = _separated([c.form for c in able], 0.0 if self.steady else ROUNDING)
+        if found is None or found.bound == 0:
+            return found
+        total = sum(one.multiplications for one in self._passes_of(found))
+        return found if total <= self._dense_multiplications else None
 
     @property
     def passes(self) -> tuple[BandPass, ...]:
         """Passes of all terms in their order; none for a dense kernel."""
-        form, found = self.form, []
-        for chain in _chains(form.roots) if form is not None else ():
+        form = self.form
+        return self._passes_of(form) if form is not None else ()
+
+    def _passes_of(self, form: Decomposition) -> tuple[BandPass, ...]:
+        """Return the passes of a form at the outputs of the region."""
+        found = []
+        for chain in _chains(form.roots):
             sizes = list(self.whole.problem.shape)
             for p in sorted(chain, key=lambda p: self._growth(p.axes[0])):
                 one = self.axes[p.axes[0]]
@@ -96,8 +108,12 @@ class RegionPlan:
     def multiplications(self) -> int:
         """Number of multiplications of all outputs, by weights that are not zero."""
         if self.form is None:
-            return math.prod(self.shape) * self.whole.request.weights.nonzeros
+            return self._dense_multiplications
         return sum(one.multiplications for one in self.passes)
+
+    @property
+    def _dense_multiplications(self) -> int:
+        return math.prod(self.shape) * self.whole.request.weights.nonzeros
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -246,15 +262,18 @@ def plan_of_region(whole: Plan, output_region: str, stride: int | Sequence[int])
     return RegionPlan(whole, region_axes(whole.problem, output_region, stride), output_region)
 
 
-def _separated(forms: Sequence[Decomposition | None]) -> Decomposition | None:
-    """Return the exact form with the fewest multiplications whose passes run along one axis each, if there is one."""
+def _separated(forms: Sequence[Decomposition | None], limit: float = 0.0) -> Decomposition | None:
+    """Return the form with the fewest multiplications whose passes run along one axis each, if there is one.
+
+    Its terms differ from the kernel by `limit` at most, relative to the sum of its absolute weights.
+    """
     able = [
         form
         for form in forms
         if form is not None
         and form.separated
         and form.roots
-        and form.bound == 0
+        and form.bound <= limit
         and all(len(p.axes) == 1 and p.taps.dtype.kind != "c" for r in form.roots for p in r.walk())
     ]
     return min(able, key=lambda form: form.multiplications, default=None)
