@@ -275,8 +275,9 @@ def _single_layer(segment: Segment) -> Any:
     Such a layer need not convert an input and a result that have their channels first.
     """
     operation = segment.operations[0]
-    single = len(segment.operations) == 1 and type(operation) in (Layer, Pointwise)
-    return operation.packed if single and not operation.has_residual else None
+    if len(segment.operations) > 1 or not isinstance(operation, Layer | Pointwise):
+        return None
+    return None if operation.has_residual else operation.packed
 
 
 def _in_layout(x: Tensor, strides: Sequence[int]) -> Tensor:
