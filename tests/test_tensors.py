@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -16,6 +19,7 @@ import separable as sep
 from separable import kernels
 from separable.borders import registered_borders
 from separable.errors import ArgumentError, DTypeError, KernelError, OutputError
+from separable.tensors.ops import untraced
 from separable.tensors.tensor_filter import _by_torch
 
 torch = pytest.importorskip("torch")
@@ -280,3 +284,39 @@ def test_mistakes_are_named() -> None:
         TypeError, match=r"`output` must be a torch\.dtype or a tensor; got 'nothing'"
     ):
         sep.convolve(image, [[1.0]], output="nothing")
+
+
+def test_filtering_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch, separable as sep\n"
+        "from separable.resample import resize\n"
+        "x = torch.ones(8, 8, requires_grad=True)\n"
+        "sep.convolve(x, sep.kernels.gaussian(1)).sum().backward()\n"
+        "resize(x, 4)\n"
+        "sep.convolve(x.detach(), [[1.0, 2.0]], output_region='valid', stride=2)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "step = torch.compile(lambda x: sep.convolve(x * 2, [[0.5]]) + 1, backend='eager')\n"
+        "assert step(x).tolist() == (x + 1).tolist()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_the_compiler_leaves_filters_alone() -> None:
+    torch._dynamo.reset()
+    graphs: list[list[Any]] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        graphs.append([n.target for n in graph.graph.nodes if n.op == "call_function"])
+        return graph.forward
+
+    filtered = untraced(lambda x: torch.cat([x, x.flip(0)]))
+    compiled = torch.compile(lambda x: filtered(x * 2) + 1, backend=backend)
+    image = torch.arange(3.0)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(image), torch.cat([image, image.flip(0)]) * 2 + 1)
+    assert graphs == [[operator.mul], [operator.add]]
+    whole = torch.compile(lambda x: filtered(x) + 1, backend=backend, fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="disable"):
+        whole(image)

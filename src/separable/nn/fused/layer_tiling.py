@@ -36,6 +36,13 @@ THREAD_CYCLES = 15_000
 PLANS_KEPT = 512
 PAIR_TAPS = (3, 7)
 """Numbers of neighbouring taps for which `depthwise_tiles._depthwise_pair` has code."""
+SPLIT_COST = 1.5
+"""Factor of the time of a depthwise step whose threads write different channels of the same positions.
+
+What one core fetches ahead of its own part is what the other core writes (see `engine.compiled.work_items`).
+"""
+PAIR_GAIN = 0.25
+"""Part of its time that a depthwise step saves where rows of outputs are computed in pairs, about."""
 PAIR_VECTORS = 4
 """Vectors of a block of code for 32 registers."""
 INSIDE_TAPS = (5, 7, 9)
@@ -293,16 +300,15 @@ class LayerPlan(KernelPlan):
         panels = max(1, -(-g.outputs // self._panel)) if g.outputs else blocks
         best = math.inf
         self._group, parts = 1, 1
-        largest = min(most, self.tiles)
-        candidates = _candidates(self.tiles, largest)
-        if self._has_pairs and largest >= 2 * per_row:  # whole pairs of rows
-            candidates = list(range(2 * per_row, largest + 1, 2 * per_row))
-        for groups in candidates:
+        for groups in _candidates(self.tiles, min(most, self.tiles)):
+            rows = groups / per_row
+            paired = PAIR_GAIN * (rows // 2 * 2 / rows) if self._has_pairs else 0.0
             for share in {1, self.threads, 2 * self.threads}:
                 if share > panels:
                     continue
                 items = -(-self.tiles // groups) * share
-                again = 1.0 if g.outputs else 1.0 / share
+                again = 1.0 if g.outputs or share == 1 else SPLIT_COST / share
+                again -= again * paired
                 each = groups * (depthwise * again + pointwise / share) + 300
                 each += g.depth * g.outputs * 4 / share / 8
                 time = -(-items // self.threads) * each

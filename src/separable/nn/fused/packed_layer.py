@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch.nn import functional
 from separable.engine.availability import available
 from separable.engine.tensor_memory import dense_strides, empty_strided
 from separable.errors import ArgumentError
-from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
+from separable.nn.fused.direct_nchw import STREAM_BYTES, Convolution, DirectConvolutions
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import (
     Geometry,
@@ -33,6 +35,8 @@ Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 """Stride, padding before and after each axis, dilation, and the activations after both steps."""
 
 SHAPES_KEPT = 64
+LEAST_POSITIONS = 64
+"""Fewest positions of an image with its channels first for which a pointwise layer reads them as they lie."""
 DIRECT_FROM_COLUMNS = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)}
 """Pairs (channels, columns) per number of spatial axes: layers of at most that many channels run inputs of at
 least that many columns directly, channels first (measured)."""
@@ -187,6 +191,12 @@ class PackedLayer(ProcessBound):
             run(found.plan, source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
 
+    def takes_first(self, x: Tensor) -> bool:
+        """Return True if an input with its channels first is run as it lies, and so is its result."""
+        if self._direct is None or not self._is_direct(x):
+            return False
+        return self._direct.plan(x, self._steps, torch.get_num_threads()) is not None
+
     def _is_direct(self, x: Tensor) -> bool:
         """Return True if an input with its channels first is run as it lies."""
         enough = x.shape[-1] >= self._least and x.shape[1] == self.channels
@@ -268,7 +278,7 @@ class PackedPointwise(ProcessBound):
     def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
         compiled = kernels()
         self.outputs, self.channels = weight.shape[:2]
-        self._act = act
+        self._act, self._tensors = act, (weight.detach(), bias)
         panel, lanes = compiled.panel, compiled.lanes
         self._held = pack_pointwise_step(weight, bias, self.channels, panel, lanes)
         self.addresses = (0, 0, *(t.data_ptr() for t in self._held))
@@ -280,6 +290,8 @@ class PackedPointwise(ProcessBound):
         """
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)
+        if residual is None and self.takes_first(x):
+            return self._by_first(x)
         last = x.stride() == last_strides(x.shape)
         given, x = x, x if last else to_last(x)
         shape = (x.shape[0], self.outputs, *x.shape[2:])
@@ -292,6 +304,36 @@ class PackedPointwise(ProcessBound):
             source: Any = (x.data_ptr(), *_with_residual(self.addresses, added))
             run(plan, source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
+
+    def takes_first(self, x: Tensor) -> bool:
+        """Return True if an input with its channels first is run as it lies, and so is its result."""
+        if x.dim() < 3 or x.dtype is not torch.float32 or not x.is_contiguous():
+            return False
+        positions = math.prod(x.shape[2:])
+        large = x.shape[0] * self.outputs * positions * 4 > STREAM_BYTES
+        if positions < LEAST_POSITIONS or self.channels == 1 or large:
+            return False
+        return self._first_plan(x) is not None
+
+    @cached_property
+    def _first(self) -> tuple[DirectConvolutions, tuple[Convolution, ...]]:
+        """The layer for inputs with their channels first, whose positions form one row."""
+        one, none = (1, 1, 1), (0, 0, 0)
+        step = Convolution(self.channels, self.outputs, 1, one, one, one, none, none, self._act)
+        return DirectConvolutions(self._tensors), (step,)
+
+    def _first_plan(self, x: Tensor) -> KernelPlan | None:
+        direct, steps = self._first
+        return direct.plan(x.flatten(2), steps, torch.get_num_threads())
+
+    def _by_first(self, x: Tensor) -> Tensor:
+        """Run the layer on an input with its channels first."""
+        shape = (x.shape[0], self.outputs, *x.shape[2:])
+        out = empty_strided(shape, dense_strides(shape), torch.float32)
+        if out.numel():
+            source: Any = (x.data_ptr(), *self._first[0].addresses)
+            run(self._first_plan(x), source, out.data_ptr(), torch.get_num_threads())
+        return out
 
     def geometry(self, positions: int, residual: bool = False) -> Geometry:
         """Return the sizes of the layer for a number of positions, which form one row."""

@@ -16,6 +16,7 @@ from separable.engine.tensor_memory import dense_strides, empty_strided
 from separable.nn.fused.kernel_use import HOOKS, are_observed, can_use_fused_kernel
 from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.openmp import Job, ready, run
+from separable.nn.fused.program.convolution_operations import Layer, Pointwise
 from separable.nn.fused.program.network_trace import TraceError, traced
 from separable.nn.fused.program.operations import Choices
 from separable.nn.fused.program.program import Program
@@ -227,6 +228,7 @@ class RunSegment(ProcessBound):
             final = None if like.stride() == strides or _same(like, strides) else like.stride()
             self._writes.append((node, tuple(like.shape), strides, final))
         self._job: Job | None = None
+        self._alone = _single_layer(segment)
         if len(self._reads) == len(self._writes) == 1:
 
             def otherwise(source: int, target: int) -> None:
@@ -240,6 +242,9 @@ class RunSegment(ProcessBound):
         source, strides = self._reads[0]
         node, shape, written, final = self._writes[0]
         x = values[source]
+        if self._alone is not None and final is not None and self._alone.takes_first(x):
+            values[node] = self._alone(x)
+            return
         if x.stride() != strides:
             x = _in_program_layout(x, strides)
         made = empty_strided(shape, written, torch.float32)
@@ -262,6 +267,17 @@ class RunSegment(ProcessBound):
         for node, _, _, final in self._writes:
             if final is not None:
                 values[node] = _in_layout(values[node], final)
+
+
+def _single_layer(segment: Segment) -> Any:
+    """Return the packed layer of a segment that has no other operation, or None.
+
+    Such a layer need not convert an input and a result that have their channels first.
+    """
+    operation = segment.operations[0]
+    if len(segment.operations) > 1 or not isinstance(operation, Layer | Pointwise):
+        return None
+    return None if operation.has_residual else operation.packed
 
 
 def _in_layout(x: Tensor, strides: Sequence[int]) -> Tensor:
