@@ -27,7 +27,7 @@ class EagerRuntime(Runtime):
     """PyTorch's operators, one by one, without compilation."""
 
     name, title = "torch", "PyTorch (eager)"
-    profile_seconds = 10.0
+    profile_seconds = 9.0
 
     def why_not(self) -> str:
         """Return an empty string: PyTorch is always there."""

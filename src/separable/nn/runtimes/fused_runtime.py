@@ -28,7 +28,7 @@ class FusedRuntime(Runtime):
     """Programs of fused layers."""
 
     name, title = "fused", "fused programs"
-    profile_seconds = 18.0
+    profile_seconds = 15.0
 
     def why_not(self) -> str:
         """Return why the compiled engine is missing, or an empty string."""

@@ -44,7 +44,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime on the processor."""
 
     name, title = "onnxruntime", "ONNX Runtime"
-    profile_seconds = 8.0
+    profile_seconds = 6.0
 
     def why_not(self) -> str:
         """Return which package is missing, or an empty string."""
