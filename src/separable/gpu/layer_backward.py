@@ -94,12 +94,12 @@ def _tiling(sizes: LayerSizes, x: Tensor) -> _Tiling:
     """Choose tiles so that sums, middle values and gradients of a tile fit the registers."""
     last, device = channels_lie_last(x), device_of(x.device)
     wide = max(16, power_of_two(sizes.outputs))
-    k = 16 if wide > 128 else min(32, max(16, power_of_two(sizes.depth)))
-    shape = position_tiles(sizes, 64 if wide <= 128 else 32, last=last)[0]
+    k = 16 if wide > 64 else min(32, max(16, power_of_two(sizes.depth)))
+    shape = position_tiles(sizes, 64 if wide <= 64 else 32, last=last)[0]
     missing = 16 // math.prod(shape)
     if missing > 1:  # products of tensor cores need 16 positions
         shape = (shape[0], shape[1], shape[2] * missing)
-    tile = DepthwiseTile(*shape, k, 8 if wide > 64 else 4)
+    tile = DepthwiseTile(*shape, k, 8)
     counts = sizes.tiles(tile.shape)
     tiles = sizes.images * math.prod(counts)
     slabs = slabs_of(device, max(1, tiles), -(-sizes.depth // k))

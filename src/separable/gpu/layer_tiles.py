@@ -16,6 +16,8 @@ LEAST_PRODUCT = 16
 """Smallest side of a product of tensor cores."""
 MOST_SUMS = 128
 """Most sums of products per thread; more would leave too few registers for the depthwise step."""
+MOST_MIDDLE = 8
+"""Most middle values per thread: three taps of each are loaded at the same time."""
 BASE_REGISTERS = 56
 """Registers of a thread besides its sums and middle values: addresses, masks, loop counters (seen in compiled code)."""
 
@@ -75,10 +77,12 @@ def layer_tiles(
         for count in (32, 64, 128)
         for shape in position_tiles(sizes, count, last=last)
         for k in (16, 32, 64) if k <= depth
-        for n in {wide, max(LEAST_PRODUCT, wide // 2)}
+        for n in ({wide} if wide <= 128 else {wide, wide // 2})
         for warps in (4, 8)
         for stages in (1, 2)
         if math.prod(shape) >= LEAST_PRODUCT and math.prod(shape) * n <= MOST_SUMS * 32 * warps
+        and math.prod(shape) * k <= MOST_MIDDLE * 32 * warps
+        and (warps == 4 or n >= 128)
     }  # fmt: skip
     if not tiles:  # an output of a few positions
         tiles = {LayerTile(1, 1, LEAST_PRODUCT, 16, min(wide, 64), 4, 1)}

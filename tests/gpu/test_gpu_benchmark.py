@@ -1,0 +1,54 @@
+"""`benchmarks/gpu.py` runs end to end at toy sizes in Triton's interpreter."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import the script, whose modules import each other by their names."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("gpu")
+
+
+def test_two_toy_works_are_checked(
+    script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = list(script.gpu_layers.works())
+    monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([works[0], works[2]]))
+    assert script.main(["--toy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [works[0].title, works[2].title]
+    assert all("error" in line and "LARGE" not in line for line in lines)
+
+
+@pytest.mark.long
+def test_all_toy_works_are_checked(script: Any) -> None:
+    assert script.main(["--toy"]) == 0
+
+
+def test_wrong_results_are_not_measured(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = next(script.gpu_layers.works())
+    monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([work]))
+    monkeypatch.setattr(script.gpu_layers, "error_of", lambda *args, **options: 1.0)
+    assert script.main(["--toy"]) == 1
+
+
+def test_without_a_gpu_the_script_says_what_to_do(
+    script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script.torch.cuda, "is_available", lambda: False)
+    assert script.main([]) == 2
+    assert "the tensor is on cpu" in capsys.readouterr().err
+
+
+def test_the_floor_is_one_read_and_one_write(script: Any) -> None:
+    first = next(script.gpu_layers.works())
+    assert first.floor_bytes == 16 * 512 * 512 * (64 + 128) * 4
