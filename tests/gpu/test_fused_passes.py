@@ -80,6 +80,7 @@ class FilterCase:
     axes: tuple[int, ...]
     options: dict[str, Any]
     tile: PassTile
+    terms: int
 
     @classmethod
     def drawn(cls, seed: int, dtypes: tuple[str, ...] = DTYPES) -> FilterCase:
@@ -119,7 +120,7 @@ class FilterCase:
             draw.choice((4, 8, 16)), draw.choice((1, 2, 4)), draw.choice((1, 2)),
             draw.choice((2, 4, 16)), draw.choice((1, 2)), 1,
         )  # fmt: skip
-        return cls(image, kernel, axes, options, tile)
+        return cls(image, kernel, axes, options, tile, terms)
 
     def run(self, image: Any, **more: Any) -> Any:
         options = {k: v for k, v in self.options.items() if k != "operation"}
@@ -154,6 +155,11 @@ def check(seed: int) -> None:
     low, high = (
         (0, 1) if name == "bool" else (torch.iinfo(found.dtype).min, torch.iinfo(found.dtype).max)
     )
+    if (
+        case.terms > 1
+    ):  # the terms of a sum are not exact in float64, and a tie may round either way
+        assert np.abs(found.double().numpy() - wanted.clip(low, high)).max() <= 0.5 + 1e-9
+        return
     # Weights are multiples of 1/16 and samples are whole, so that float64 is exact: so is the rounding.
     np.testing.assert_array_equal(found.double().numpy(), np.rint(wanted).clip(low, high) + 0.0)
 

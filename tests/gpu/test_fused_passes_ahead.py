@@ -21,6 +21,13 @@ from separable.gpu import interpreting  # noqa: E402
 from separable.gpu.ahead import CAPABILITIES, described  # noqa: E402
 from separable.gpu.kernel_launch import recorded  # noqa: E402
 
+
+@pytest.fixture(autouse=True)
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tensors of this computer stand for those of a GPU; the compiler runs in another process."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
 CODE = """
 import json, sys
 from separable.gpu.ahead import compile_ahead

@@ -213,6 +213,7 @@ def whole_factors(term: Sequence[Array]) -> tuple[Array, ...]:
 
 def _whole_scale(taps: Array) -> float:
     """Return a number that makes all taps whole up to rounding, or 0."""
+    taps = np.where(np.abs(taps) <= ROUNDINGS * np.max(np.abs(taps)), 0.0, taps)
     unit = float(np.min(np.abs(taps[taps != 0])))
     ratios = [Fraction(float(v) / unit).limit_denominator(LARGEST_DENOMINATOR) for v in taps]
     common = math.lcm(*(r.denominator for r in ratios))
