@@ -295,7 +295,7 @@ def test_the_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> 
     module = benchmark()
     (work,) = [w for w in module.works(torch.device("cpu"), True) if w.name.startswith("six")]
     work.ways.pop("six calls")
-    module.check(work)
+    assert module.check(work)
     work.seconds = dict.fromkeys(work.ways, 1e-3)
     module.report(work)
     printed = capsys.readouterr().out
@@ -305,7 +305,7 @@ def test_the_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.long
 def test_the_whole_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark().main(["--toy"]) == 0
+    assert benchmark().run_filters(toy=True) == 0
     assert capsys.readouterr().out.count("fused") == 3
 
 

@@ -23,7 +23,7 @@ def test_two_toy_works_are_checked(
 ) -> None:
     works = list(script.gpu_layers.works())
     monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([works[0], works[2]]))
-    assert script.main(["--toy"]) == 0
+    assert script.main(["--toy", "--only", "layers"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [works[0].title, works[2].title]
     assert all("error" in line and "LARGE" not in line for line in lines)
@@ -38,7 +38,17 @@ def test_wrong_results_are_not_measured(script: Any, monkeypatch: pytest.MonkeyP
     work = next(script.gpu_layers.works())
     monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([work]))
     monkeypatch.setattr(script.gpu_layers, "error_of", lambda *args, **options: 1.0)
-    assert script.main(["--toy"]) == 1
+    assert script.main(["--toy", "--only", "layers"]) == 1
+
+
+def test_wrong_filters_are_not_measured(
+    script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = script.gpu_filters.works(script.torch.device("cpu"), True)[0]
+    work.ways["fused"] = lambda: work.exact() + 1
+    monkeypatch.setattr(script.gpu_filters, "works", lambda device, toy: [work])
+    assert script.main(["--toy", "--only", "filters"]) == 1
+    assert "WRONG" in capsys.readouterr().out
 
 
 def test_without_a_gpu_the_script_says_what_to_do(
