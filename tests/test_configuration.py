@@ -20,7 +20,7 @@ from separable.engine.availability import available, why_not
 from separable.errors import ArgumentError
 
 ROOT = Path(__file__).parents[1]
-NAME = re.compile(r"\b(?:SEPARABLE|NUMBA|XDG)_[A-Z_]+\b")
+NAME = re.compile(r"\b(?:SEPARABLE|NUMBA|TRITON|XDG)_[A-Z_]+\b")
 
 
 def test_the_page_lists_every_variable_that_the_sources_read() -> None:
@@ -38,7 +38,10 @@ def test_every_variable_that_is_read_has_one_of_these_names() -> None:
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         for name in re.findall(r"(?:environ(?:\.get\(|\[)|getenv\()\s*([^,)\]]+)", text):
-            assert NAME.search(name) or name in ("VARIABLE", "DEBUG", "name"), (path, name)
+            assert NAME.search(name) or name in ("VARIABLE", "VARIABLE_GPU", "DEBUG", "name"), (
+                path,
+                name,
+            )
 
 
 def test_show_config_prints_what_it_returns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ VARIABLES = (
     "NUMBA_CACHE_DIR",
     "NUMBA_CPU_FEATURES",
     "NUMBA_CPU_NAME",
+    "TRITON_INTERPRET",
 )
 """Environment variables that change what runs (see the page in the documentation)."""
 
