@@ -25,7 +25,7 @@ HOME = Path(__file__).parents[1]
 ENGINE = ("tests/compiled", "tests/test_engine.py", "tests/nn/test_fused.py")
 LAYERS = tuple(
     f"tests/nn/test_{name}.py"
-    for name in ("activations", "dense_conv", "depth_multipliers", "elementwise_steps", "inverted_residual",
+    for name in ("activations", "channels_first", "dense_conv", "depth_multipliers", "edge_tiles", "elementwise_steps", "inverted_residual",
                  "layer_residuals", "linear_steps", "norm_training", "pooling_steps", "programs", "split_depthwise",
                  "step_memory", "winograd")
 )  # fmt: skip
