@@ -212,6 +212,20 @@ def test_gradients_are_exact_also_the_second_ones() -> None:
         assert torch.autograd.gradgradcheck(run, (x,), fast_mode=True)
 
 
+def test_results_own_their_memory() -> None:
+    """In-place operations work, also while gradients are recorded."""
+    image = torch.randn(6, 7).requires_grad_()
+    with fixed_tile(PassTile(4, 1, 1, 8, 1, 1)):
+        made = sep.convolve(image, np.outer([1, 2], [3, 1.0]), method="triton")
+    storage = made.untyped_storage()
+    assert storage.nbytes() == made.numel() * made.element_size()
+    assert storage.resizable()
+    assert storage._cdata != image.untyped_storage()._cdata
+    with fixed_tile(PassTile(4, 1, 1, 8, 1, 1)):
+        made.relu_().sum().backward()
+    assert image.grad.untyped_storage().nbytes() == image.numel() * image.element_size()
+
+
 def test_a_nan_stays_within_the_kernel() -> None:
     volume = torch.zeros(7, 7, 7)
     volume[3, 3, 3] = float("nan")
