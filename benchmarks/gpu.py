@@ -15,13 +15,16 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import gpu_filters
 import gpu_layers
 import torch
 
 from separable.gpu import interpreting, why_not_served
+from separable.gpu.kernel_launch import recorded
+from separable.nn.fused import packed_layer
 
 SECONDS = 5 * 60  # for layers; filters take the rest of the eight minutes
 REPEATS = 9
@@ -65,9 +68,22 @@ def copy_rate() -> float:
     return 2 * source.numel() / medians({"copy": lambda: target.copy_(source)})["copy"]
 
 
+@contextlib.contextmanager
+def interpreted() -> Iterator[None]:
+    """Run layers of tensors on the CPU by the kernels for GPUs, not by those for CPUs."""
+    with interpreting(), mock.patch.object(packed_layer, "available", return_value=False):
+        yield
+
+
 def check(work: gpu_layers.LayerWork, device: str) -> bool:
-    """Check a work in both layouts, print the errors, and return whether they pass."""
-    errors = [gpu_layers.error_of(work, device, last=last) for last in (False, True)]
+    """Check a work in both layouts, print the errors, and return whether they pass and kernels were run."""
+    errors = []
+    for last in (False, True):
+        with recorded() as launches:
+            errors.append(gpu_layers.error_of(work, device, last=last))
+        if not launches:
+            print(f"{work.title}: PyTorch ran it, and no kernel")
+            return False
     good = max(errors) <= gpu_layers.ERRORS[work.dtype]
     print(
         f"{work.title}: error {max(errors):.1e} of the largest value{'' if good else ', TOO LARGE'}"
@@ -91,7 +107,7 @@ def measure(work: gpu_layers.LayerWork, rate: float) -> None:
 def run_layers(toy: bool) -> int:
     """Check and measure all layers; return 1 if a result is wrong."""
     begun, good = time.monotonic(), True
-    with interpreting() if toy else contextlib.nullcontext():
+    with interpreted() if toy else contextlib.nullcontext():
         for work in gpu_layers.works():
             good &= check(work.toy() if toy else work, "cpu" if toy else "cuda")
     if toy or not good:

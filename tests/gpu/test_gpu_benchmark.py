@@ -18,15 +18,25 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("gpu")
 
 
-def test_two_toy_works_are_checked(
+def test_a_toy_work_is_checked(
     script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    works = list(script.gpu_layers.works())
-    monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([works[0], works[2]]))
+    work = next(script.gpu_layers.works())
+    monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([work]))
     assert script.main(["--toy", "--only", "layers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [works[0].title, works[2].title]
+    assert [line.split(":")[0] for line in lines] == [work.title]
     assert all("error" in line and "LARGE" not in line for line in lines)
+
+
+def test_a_work_that_pytorch_runs_is_not_measured(
+    script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = next(script.gpu_layers.works())
+    monkeypatch.setattr(script.gpu_layers, "works", lambda: iter([work]))
+    monkeypatch.setattr(type(work), "ours", type(work).eager)
+    assert script.main(["--toy", "--only", "layers"]) == 1
+    assert "no kernel" in capsys.readouterr().out
 
 
 @pytest.mark.long
