@@ -99,7 +99,7 @@ print(f"the coarsest grid has {coarse} x {coarse} places for {SIZE} x {SIZE} pix
 # unbalanced segmentation", doi:10.1016/j.media.2020.101851). It is added to the usual loss.
 #
 # A comparison is worth little if some trainings break down. The last layer therefore starts at 0, so that at
-# first every pixel has the same, usual probability: with random weights, one training of eighteen ended with
+# first every pixel has the same, usual probability: with random weights, some trainings ended with
 # nothing marked at all. The learning rate rises for a quarter of the steps and then falls, and long gradients
 # are shortened.
 inside, outside = (
