@@ -14,8 +14,8 @@ help:
 	@echo "make test-long    run 10,000 random configurations, larger networks and files"
 	@echo "make test-random  run the tests in random order"
 	@echo "make test-oldest  run the tests that do not need PyTorch with Python 3.10 and the lowest versions"
-	@echo "make test-docs    run the lessons and the examples, make pages with counts anew,"
-	@echo "                  and run tests of SciPy and scikit-image on our functions"
+	@echo "make test-docs    run the lessons and the examples, make pages with counts anew, run tests of SciPy and"
+	@echo "                  scikit-image on our functions, and whole tables of texts, counts, scales and types"
 	@echo "make lint         check format, style, docstrings, types and import layers"
 	@echo "make docs         build the documentation and run its lessons (docs/_build/html)"
 	@echo "make docs-short   the same with the short form of the lessons (one or two minutes)"
@@ -52,7 +52,7 @@ demo: $(READY)
 	$(BIN)/separable demo --output demo-output
 
 # What other targets run is left out.
-USUAL := not long and not docs and not peers and not widths
+USUAL := not long and not docs and not peers and not apart and not widths
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "$(USUAL)"
@@ -60,9 +60,9 @@ test: $(VENV)/.test-ready
 test-random: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "$(USUAL)" --random-order
 
-# Lessons and examples train networks: they are tested with the documentation.
+# Lessons and examples train networks: they are tested with the documentation, and so are whole tables of cases.
 test-docs: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "(docs or peers) and not long"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "(docs or peers or apart) and not long"
 
 # What this processor does not have is left out and named. WIDTHS=--after-test leaves out what `make test` has run.
 test-widths: $(VENV)/.test-ready

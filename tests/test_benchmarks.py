@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+pytestmark = pytest.mark.apart
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 Load = Callable[[str], ModuleType]
 

@@ -15,6 +15,8 @@ import pytest
 
 from separable.cli import run
 
+pytestmark = pytest.mark.apart
+
 Caller = Callable[..., tuple[int, str, str]]
 
 

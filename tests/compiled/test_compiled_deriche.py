@@ -11,6 +11,8 @@ from separable.engine.compiled import recursive_filter
 from separable.engine.compiled import thread_pool as pool
 from separable.engine.compiled.recursive_filter import ORDERS, fit, fit_within
 
+pytestmark = pytest.mark.widths
+
 SIGMAS = (0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 
 

@@ -16,6 +16,8 @@ from separable.engine.compiled.rounding_bounds import Bounds
 from separable.engine.compiled.term_sums import Correlation, DenseCorrelation
 from separable.run import store
 
+pytestmark = pytest.mark.apart
+
 TYPES = ("uint8", "int8", "uint16", "int16")
 KERNELS = ("gaussian", "random", "sobel", "sixths", "signed")
 FUZZY = 1e-12

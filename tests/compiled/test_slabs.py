@@ -12,6 +12,8 @@ import separable as sep
 from separable import ndimage
 from separable.engine.compiled import slabs
 
+pytestmark = pytest.mark.widths
+
 RNG = np.random.default_rng(7)
 FILTERS = {
     "gaussian": lambda x, **o: ndimage.gaussian_filter(x, 1.5, **o),

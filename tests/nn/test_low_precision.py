@@ -14,6 +14,8 @@ from separable import nn
 from separable.nn.fused import kernel_choice, kernel_use
 from separable.nn.fused.fused_modules import Fused, FusedSeparable
 
+pytestmark = pytest.mark.apart
+
 NORMS = {1: tnn.BatchNorm1d, 2: tnn.BatchNorm2d, 3: tnn.BatchNorm3d}
 LAYERS = {1: nn.SeparableConv1d, 2: nn.SeparableConv2d, 3: nn.SeparableConv3d}
 

@@ -34,6 +34,8 @@ from separable.nn.models import (
 )
 from separable.nn.models.efficientnet import drop_path
 
+pytestmark = pytest.mark.apart
+
 SNAPSHOTS = Path(__file__).parents[1] / "snapshot"
 
 TINY = Scaling(0.25, 0.3, 32, 0.0)

@@ -21,6 +21,8 @@ from separable.engine.lazy_kernel import Kernel, ldexp
 from separable.volumes import chunkwise
 from separable.volumes.halo import block_filter
 
+pytestmark = pytest.mark.apart
+
 RNG = np.random.default_rng(7)
 PROMISE = 1e-6
 

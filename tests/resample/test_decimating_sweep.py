@@ -17,6 +17,8 @@ from separable.resample import band_passes
 from separable.resample.band_matrix import Band, extended_band
 from separable.resample.band_passes import decimates, pass_order, run_bands
 
+pytestmark = pytest.mark.apart
+
 RNG = np.random.default_rng(7)
 BORDERS = registered_borders()
 pytestmark = pytest.mark.skipif(not available(), reason="needs the compiled engine")

@@ -14,6 +14,8 @@ from separable import features, resample
 from separable.cli import run
 from separable.errors import ArgumentError, ArgumentTypeError, SeparableError
 
+pytestmark = pytest.mark.apart
+
 RNG = np.random.default_rng(6)
 VOLUME = RNG.random((10, 24, 18)).astype(np.float32)
 CALLS: dict[str, tuple[Any, Any, tuple[Any, ...], dict[str, Any]]] = {

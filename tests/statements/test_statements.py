@@ -11,6 +11,8 @@ from statement_cases import CASES, WAYS, Case, Run, Way, cells
 from separable import files
 from separable.files.statements import unanswered
 
+pytestmark = pytest.mark.apart
+
 for module in sorted(Path(__file__).parent.glob("*_statements.py")):
     if not module.stem.startswith("test_"):
         importlib.import_module(module.stem)

@@ -21,6 +21,8 @@ from separable.engine.availability import available  # noqa: E402
 from separable.nn.fused import fused_modules, spatial_pair  # noqa: E402
 from separable.process_cache import ProcessCache  # noqa: E402
 
+pytestmark = pytest.mark.apart
+
 PROGRAM = Path(__file__).with_name("sent_networks.py")
 
 
