@@ -17,11 +17,12 @@ from separable.resample import band_passes
 from separable.resample.band_matrix import Band, extended_band
 from separable.resample.band_passes import decimates, pass_order, run_bands
 
-pytestmark = pytest.mark.apart
-
 RNG = np.random.default_rng(7)
 BORDERS = registered_borders()
-pytestmark = pytest.mark.skipif(not available(), reason="needs the compiled engine")
+pytestmark = [
+    pytest.mark.apart,
+    pytest.mark.skipif(not available(), reason="needs the compiled engine"),
+]
 
 
 def band_of(length: int, stride: int, taps: int, border: Any, first: int = 0) -> Band:
