@@ -387,6 +387,26 @@ def test_compiled_training_in_place() -> None:
 # The memory that is remembered
 
 
+def test_memory_is_used_again_where_the_compiler_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's compiler replaces the evaluation of frames, which then hold more references."""
+    frames = pytest.importorskip("torch._C._dynamo.eval_frame")
+    if tensor_memory._FREE is None or not hasattr(frames, "set_eval_frame"):
+        pytest.skip("this PyTorch cannot be watched in a way that is understood")
+    monkeypatch.setenv("SEPARABLE_KEEP_BYTES", str(8 * result_memory.LARGE))
+    tensor_memory.release()
+    before = frames.set_eval_frame(False)
+    try:
+        made = tensor_memory.empty((result_memory.LARGE // 4,))
+        where = made.data_ptr()
+        assert tensor_memory.kept_bytes() == 0
+        del made
+        assert tensor_memory.kept_bytes() == result_memory.LARGE
+        assert tensor_memory.empty((result_memory.LARGE // 4,)).data_ptr() == where
+    finally:
+        frames.set_eval_frame(before)
+        tensor_memory.release()
+
+
 def test_memory_is_used_again_only_when_nothing_refers_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

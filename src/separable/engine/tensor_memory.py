@@ -178,7 +178,7 @@ def _take(size: int) -> Any:
     with _lock:
         for at in range(len(_blocks) - 1, -1, -1):
             found = _blocks[at]
-            if found.size != size or _count(found.storage) != _FREE:
+            if found.size != size or _count(found) != _FREE:
                 continue
             _blocks.append(_blocks.pop(at))  # the youngest now
             if _is_intact(found):
@@ -205,13 +205,17 @@ def _is_intact(found: _BlockRef) -> bool:
 
 def _is_free(found: _BlockRef) -> bool:
     """Return whether nothing but this module refers to a storage."""
-    return _count(found.storage) == _FREE and _is_intact(found)
+    return _count(found) == _FREE and _is_intact(found)
 
 
-def _count(storage: Any) -> tuple[int, int]:
-    """Return the numbers of references to a storage in C++ (all of Python is one) and in Python."""
+def _count(found: _BlockRef) -> tuple[int, int]:
+    """Return the numbers of references to a storage in C++ (all of Python is one) and in Python.
+
+    The storage itself is no argument: where PyTorch's compiler watches the calls of Python functions, their arguments
+    are referred to once more.
+    """
     count: Any = torch._C._storage_Use_Count  # type: ignore[attr-defined,unused-ignore]
-    return int(count(storage._cdata)), sys.getrefcount(storage)
+    return int(count(found.storage._cdata)), sys.getrefcount(found.storage)
 
 
 def _counts_if_free() -> tuple[int, int] | None:
@@ -224,21 +228,21 @@ def _counts_if_free() -> tuple[int, int] | None:
         return None
     first = torch.empty(16, dtype=torch.uint8, device="cpu")
     found = _BlockRef(first.untyped_storage(), first.data_ptr(), 16)
-    used = [_count(found.storage)]
+    used = [_count(found)]
     del first
-    free = _count(found.storage)
+    free = _count(found)
     again = torch.empty(0, dtype=torch.uint8, device="cpu").set_(found.storage, 0, (16,), (1,))
-    used.append(_count(found.storage))
+    used.append(_count(found))
     view = again[3:].numpy()
     del again
-    used.append(_count(found.storage))
+    used.append(_count(found))
     del view
     again = torch.empty(0, dtype=torch.uint8, device="cpu").set_(found.storage, 0, (16,), (1,))
     held = again.untyped_storage()
     del again
-    used.append(_count(found.storage))
+    used.append(_count(found))
     del held
-    return free if free not in used and _count(found.storage) == free else None
+    return free if free not in used and _count(found) == free else None
 
 
 try:
