@@ -19,6 +19,8 @@ from separable.engine import availability
 from separable.engine.availability import available, why_not
 from separable.errors import ArgumentError
 
+pytestmark = pytest.mark.apart
+
 ROOT = Path(__file__).parents[1]
 NAME = re.compile(r"\b(?:SEPARABLE|NUMBA|TRITON|XDG)_[A-Z_]+\b")
 

@@ -12,6 +12,8 @@ import separable as sep
 from separable.engine.compiled import tiling
 from separable.testing import with_each_method
 
+pytestmark = pytest.mark.widths
+
 HOW = ["plain", "offset", "fortran", "reversed", "strided", "padded"]
 LIMITS = {"float32": 1e-6, "float64": 1e-13}
 

@@ -27,6 +27,8 @@ from separable.nn.step_times.layer_profile import LayerProfile
 from separable.nn.step_times.step_work import COPY, GEOMETRIES
 from separable.nn.step_times.time_model import TimeModel
 
+pytestmark = pytest.mark.apart
+
 SHAPE = (1, 3, 16, 16)
 
 

@@ -17,6 +17,8 @@ from separable.errors import ArgumentError
 from separable.nn.fused import layer_gradients
 from separable.nn.fused.operators import activate, convolve, depthwise_by_torch
 
+pytestmark = pytest.mark.widths
+
 OPS = torch.ops.separable
 KINKS = {"relu": (0.0,), "relu6": (0.0, 6.0), "hardswish": (-3.0, 3.0)}
 ACTS = ("none", "relu", "relu6", "silu", "hardswish")
