@@ -16,10 +16,7 @@ from separable.gpu.depthwise_layers import (
     slabs_of,
 )
 from separable.gpu.kernel_launch import Launch, launch
-from separable.gpu.layer_forward import (
-    GpuLayer,
-    run_layer,
-)
+from separable.gpu.layer_forward import GpuLayer, run_layer
 from separable.gpu.layer_sizes import LayerSizes, Three, axes_of, power_of_two
 from separable.gpu.layer_tiles import position_tiles
 from separable.gpu.tensor_strides import channels_lie_last, layer_precision, named_strides
@@ -129,8 +126,7 @@ def backward_gpu_layer(
         # The gradient before the activation needs the value there, which the fused kernel computes again.
         g, act = run_layer(x, layer, torch.empty_like(g), g), 0
     found = _sums(g, x, layer, result, CLAMPED[act], None)
-    step = GpuDepthwise(layer.depthwise, layer.between_bias, layer.window)
-    dx = run_to_input(found.middle, x, step, torch.empty_like(x)) if to_input else None
+    dx = run_to_input(found.middle, x, _step_of(layer), torch.empty_like(x)) if to_input else None
     return LayerGradients(dx, found.taps, found.tap_bias, found.weights, found.bias)
 
 
@@ -182,8 +178,7 @@ def _sums(
         taps = total[: sizes.taps].t().reshape(layer.depthwise.shape)
         tap_bias = total[sizes.taps]
     elif norm is None:
-        step = GpuDepthwise(layer.depthwise, layer.between_bias, layer.window)
-        taps, tap_bias = run_weight_sums(middle, x, step)
+        taps, tap_bias = run_weight_sums(middle, x, _step_of(layer))
     return _Sums(
         middle, weights.reshape(layer.pointwise.shape), bias, taps, tap_bias,
         bias.new_empty(0) if norm is None else _added(buffers["norm_sums"]),
@@ -208,24 +203,20 @@ class _Operands(NamedTuple):
 
     def arguments(self, sizes: LayerSizes, tiling: _Tiling) -> dict[str, Any]:
         """Return the kernels' common arguments."""
-        layer, norm = self.layer, self.norm
+        norm = self.norm
         seen = self.g if self.result is None or not self.clamp else self.result
         return {
-            "x": self.x, "depthwise": layer.depthwise.contiguous(),
-            "between_bias": None if layer.between_bias is None else layer.between_bias.contiguous(),
+            **_step_arguments(self.x, _step_of(self.layer), sizes, tiling.counts),
             "gamma": None if norm is None else norm.gamma, "beta": None if norm is None else norm.beta,
-            "g": self.g, "result": seen, "depth": sizes.depth, "outputs": sizes.outputs,
-            "tiles": tiling.tiles, "slabs": tiling.slabs, **axes_of("in", sizes.size),
-            **axes_of("out", sizes.out), **axes_of("tiles", tiling.counts), **named_strides("x", self.x),
-            **named_strides("g", self.g), **named_strides("r", seen), **axes_of("pad", sizes.before),
+            "g": self.g, "result": seen, "outputs": sizes.outputs, "tiles": tiling.tiles,
+            "slabs": tiling.slabs, **named_strides("g", self.g), **named_strides("r", seen),
         }  # fmt: skip
 
     def constants(self, sizes: LayerSizes, tile: DepthwiseTile) -> dict[str, Any]:
         """Return the kernels' common constants."""
         return {
-            **sizes.constants(), "MULTIPLIER": sizes.multiplier, "BETWEEN": self.layer.acts[0],
-            "CLAMP": self.clamp, "PRECISION": layer_precision(self.x.dtype), "TZ": tile.z, "TY": tile.y,
-            "TX": tile.x, "BK": tile.k,
+            **_step_constants(sizes, tile), "BETWEEN": self.layer.acts[0], "CLAMP": self.clamp,
+            "PRECISION": layer_precision(self.x.dtype),
         }  # fmt: skip
 
 
@@ -348,7 +339,7 @@ def _norm_launch(
     """Return the launch that turns the gradient behind the normalisation into the one before it, in place."""
     from separable.gpu.triton_kernels.layer_gradient import norm_middle_gradient
 
-    step = GpuDepthwise(layer.depthwise, layer.between_bias, layer.window)
+    step = _step_of(layer)
     sizes = step.sizes(x)
     tile, counts, tiles, _ = _step_tiling(sizes, x)
     arguments = {
@@ -373,6 +364,11 @@ def _step_tiling(sizes: LayerSizes, x: Tensor) -> tuple[DepthwiseTile, Three, in
     tiles = sizes.images * math.prod(counts)
     slabs = slabs_of(device_of(x.device), max(1, tiles), -(-sizes.depth // tile.k))
     return tile, counts, tiles, slabs
+
+
+def _step_of(layer: GpuLayer) -> GpuDepthwise:
+    """Return the depthwise step of a layer, without its activation."""
+    return GpuDepthwise(layer.depthwise, layer.between_bias, layer.window)
 
 
 def _step_arguments(

@@ -7,10 +7,10 @@ neighbouring positions share them. `toeplitz_rows` has the kernels for many taps
 from __future__ import annotations
 
 from separable.gpu.triton_kernels.fused_layer import depthwise_values, window_values
-from separable.gpu.triton_kernels.tile_ops import activated, derivative, tile_of
+from separable.gpu.triton_kernels.tile_ops import finished, tile_of, tile_windows
 from separable.gpu.triton_kernels.triton_api import kernel, tl
 
-__all__ = ["depthwise_layer", "depthwise_to_input", "depthwise_weight_sums"]
+__all__ = ["depthwise_layer", "depthwise_to_input", "depthwise_weight_sums", "with_tap_sums"]
 
 
 @kernel
@@ -27,11 +27,10 @@ def depthwise_layer(
     """Compute the layer; with `upstream`, that gradient times the derivative of the activation instead."""
     blocks = tl.cdiv(depth, BK)
     program = tl.program_id(0)
-    n, z, y, w = tile_of(program // blocks, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-    inside = (z < out_z) & (y < out_y) & (w < out_x)
-    z0 = z * SZ - pad_z
-    y0 = y * SY - pad_y
-    x0 = w * SX - pad_x
+    n, z, y, w, inside, z0, y0, x0 = tile_windows(
+        program // blocks, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+        SZ, SY, SX, TZ, TY, TX,
+    )  # fmt: skip
     k = program % blocks * BK + tl.arange(0, BK)
     k_in = k < depth
     position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
@@ -41,12 +40,8 @@ def depthwise_layer(
         KZ, KY, KX, DZ, DY, DX,
     )  # fmt: skip
     stored = inside[:, None] & k_in[None, :]
-    if upstream is None:
-        total = activated(total, ACT)
-    else:
-        at = n * g_n + z * g_z + y * g_y + w * g_x
-        g = tl.load(upstream + at[:, None] + k[None, :] * g_c, mask=stored, other=0.0)
-        total = g.to(tl.float32) * derivative(total, ACT)
+    at = n * g_n + z * g_z + y * g_y + w * g_x
+    total = finished(total, upstream, at[:, None] + (k * g_c)[None, :], stored, ACT)
     at = n * o_n + z * o_z + y * o_y + w * o_x
     tl.store(out + at[:, None] + k[None, :] * o_c, total.to(out.dtype.element_ty), mask=stored)
 
@@ -102,6 +97,27 @@ def depthwise_to_input(
 
 
 @kernel
+def with_tap_sums(
+    total, g, x, base, z0, y0, x0, inside, k_in, in_z, in_y, in_x, x_z, x_y, x_x,
+    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr,
+    DZ: tl.constexpr, DY: tl.constexpr, DX: tl.constexpr, TAPS: tl.constexpr,
+):  # fmt: skip
+    """Add g * x at every tap of a tile to the rows of `total` [TAPS, BK], and g itself to the row behind them.
+
+    g is 0 outside the image.
+    """
+    rows = tl.arange(0, TAPS)
+    for tap in range(KZ * KY * KX):
+        seen = window_values(
+            x, base, z0, y0, x0, in_z, in_y, in_x, x_z, x_y, x_x, tap // (KY * KX) * DZ,
+            tap // KX % KY * DY, tap % KX * DX, inside, k_in,
+        )  # fmt: skip
+        total += tl.where((rows == tap)[:, None], tl.sum(g * seen, axis=0)[None, :], 0.0)
+    total += tl.where((rows == KZ * KY * KX)[:, None], tl.sum(g, axis=0)[None, :], 0.0)
+    return total
+
+
+@kernel
 def depthwise_weight_sums(
     x, g, sums, depth, tiles, slabs, in_z, in_y, in_x, out_z, out_y, out_x, tiles_z, tiles_y, tiles_x,
     x_n, x_c, x_z, x_y, x_x, g_n, g_c, g_z, g_y, g_x, pad_z, pad_y, pad_x,
@@ -118,28 +134,22 @@ def depthwise_weight_sums(
     slab = tl.program_id(0)
     k = tl.program_id(1) * BK + tl.arange(0, BK)
     k_in = k < depth
-    rows = tl.arange(0, TAPS)
     total = tl.full((TAPS, BK), 0.0, tl.float32)
     for tile in range(slab, tiles, slabs):
-        n, z, y, w = tile_of(tile, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-        inside = (z < out_z) & (y < out_y) & (w < out_x)
-        z0 = z * SZ - pad_z
-        y0 = y * SY - pad_y
-        x0 = w * SX - pad_x
+        n, z, y, w, inside, z0, y0, x0 = tile_windows(
+            tile, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+            SZ, SY, SX, TZ, TY, TX,
+        )  # fmt: skip
         at = n * g_n + z * g_z + y * g_y + w * g_x
         given = tl.load(
             g + at[:, None] + (k * g_c)[None, :], mask=inside[:, None] & k_in[None, :], other=0.0
         ).to(tl.float32)
         position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
         base = position[:, None] + (k // MULTIPLIER * x_c)[None, :]
-        for tap in range(KZ * KY * KX):
-            v = window_values(
-                x, base, z0, y0, x0, in_z, in_y, in_x, x_z, x_y, x_x, tap // (KY * KX) * DZ,
-                tap // KX % KY * DY, tap % KX * DX, inside, k_in,
-            )  # fmt: skip
-            here = tl.sum(given * v, axis=0)
-            total += tl.where((rows == tap)[:, None], here[None, :], 0.0)
-        here = tl.sum(given, axis=0)
-        total += tl.where((rows == KZ * KY * KX)[:, None], here[None, :], 0.0)
+        total = with_tap_sums(
+            total, given, x, base, z0, y0, x0, inside, k_in, in_z, in_y, in_x, x_z, x_y, x_x,
+            KZ, KY, KX, DZ, DY, DX, TAPS,
+        )  # fmt: skip
+    rows = tl.arange(0, TAPS)
     place = (slab * TAPS + rows)[:, None] * depth + k[None, :]
     tl.store(sums + place, total, mask=k_in[None, :] & (rows <= KZ * KY * KX)[:, None])

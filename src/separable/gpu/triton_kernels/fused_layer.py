@@ -11,7 +11,7 @@ these programs follow each other, so the input comes from the cache.
 
 from __future__ import annotations
 
-from separable.gpu.triton_kernels.tile_ops import activated, derivative, product, tile_of
+from separable.gpu.triton_kernels.tile_ops import activated, finished, product, tile_windows
 from separable.gpu.triton_kernels.triton_api import kernel, tl
 
 __all__ = ["depthwise_values", "fused_layer", "window_values"]
@@ -68,11 +68,10 @@ def fused_layer(
     """Compute the layer; with `upstream`, that gradient times the derivative of the last activation instead."""
     blocks = tl.cdiv(outputs, BN)
     program = tl.program_id(0)
-    n, z, y, w = tile_of(program // blocks, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-    inside = (z < out_z) & (y < out_y) & (w < out_x)
-    z0 = z * SZ - pad_z
-    y0 = y * SY - pad_y
-    x0 = w * SX - pad_x
+    n, z, y, w, inside, z0, y0, x0 = tile_windows(
+        program // blocks, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+        SZ, SY, SX, TZ, TY, TX,
+    )  # fmt: skip
     position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
     o = program % blocks * BN + tl.arange(0, BN)
     o_in = o < outputs
@@ -96,11 +95,7 @@ def fused_layer(
     if bias is not None:
         total += tl.load(bias + o, mask=o_in, other=0.0).to(tl.float32)[None, :]
     stored = inside[:, None] & o_in[None, :]
-    if upstream is None:
-        total = activated(total, ACT)
-    else:
-        at = n * g_n + z * g_z + y * g_y + w * g_x
-        g = tl.load(upstream + at[:, None] + o[None, :] * g_c, mask=stored, other=0.0)
-        total = g.to(tl.float32) * derivative(total, ACT)
+    at = n * g_n + z * g_z + y * g_y + w * g_x
+    total = finished(total, upstream, at[:, None] + (o * g_c)[None, :], stored, ACT)
     at = n * o_n + z * o_z + y * o_y + w * o_x
     tl.store(out + at[:, None] + o[None, :] * o_c, total.to(out.dtype.element_ty), mask=stored)

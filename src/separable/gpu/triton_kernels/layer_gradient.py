@@ -14,23 +14,48 @@ The gradient of the input follows from `middle` (see `depthwise_to_input`). Sums
 
 from __future__ import annotations
 
-from separable.gpu.triton_kernels.fused_layer import depthwise_values, window_values
-from separable.gpu.triton_kernels.tile_ops import activated, derivative, product, tile_of
+from separable.gpu.triton_kernels.depthwise_step import with_tap_sums
+from separable.gpu.triton_kernels.fused_layer import depthwise_values
+from separable.gpu.triton_kernels.tile_ops import activated, derivative, product, tile_windows
 from separable.gpu.triton_kernels.triton_api import kernel, tl
 
 __all__ = ["depthwise_moments", "layer_gradients", "norm_middle_gradient", "pointwise_weight_sums"]
 
 
 @kernel
-def clamped(g, result, at, mask, CLAMP: tl.constexpr):
-    """Return an upstream gradient, 0 where ReLU (1) or ReLU6 (2) clamped the stored result."""
+def upstream_gradient(
+    g, result, at_g, at_r, o, g_c, r_c, inside, o_in, CLAMP: tl.constexpr
+):  # fmt: skip
+    """Return the gradient [m, o] of the result, 0 where ReLU (1) or ReLU6 (2) clamped the stored result."""
+    mask = inside[:, None] & o_in[None, :]
+    given = tl.load(g + at_g[:, None] + (o * g_c)[None, :], mask=mask, other=0.0)
     if CLAMP > 0:
-        r = tl.load(result + at, mask=mask, other=0.0).to(tl.float32)
+        r = tl.load(result + at_r[:, None] + (o * r_c)[None, :], mask=mask, other=0.0).to(
+            tl.float32
+        )
         kept = r > 0
         if CLAMP == 2:
             kept = kept & (r < 6)
-        g = tl.where(kept, g, 0.0).to(g.dtype)
-    return g
+        given = tl.where(kept, given, 0.0).to(given.dtype)
+    return given
+
+
+@kernel
+def pointwise_block(pointwise, o, k, depth, o_in, k_in):
+    """Return the pointwise weights [o, k]."""
+    return tl.load(
+        pointwise + o[:, None] * depth + k[None, :], mask=o_in[:, None] & k_in[None, :], other=0.0
+    )
+
+
+@kernel
+def normalised(v, gamma, beta, k, k_in):
+    """Return gamma v + beta; without gamma or beta, without that part."""
+    if gamma is not None:
+        v = v * tl.load(gamma + k, mask=k_in, other=0.0).to(tl.float32)[None, :]
+    if beta is not None:
+        v = v + tl.load(beta + k, mask=k_in, other=0.0).to(tl.float32)[None, :]
+    return v
 
 
 @kernel
@@ -63,33 +88,24 @@ def layer_gradients(
     sum_dz = tl.full((BK,), 0.0, tl.float32)
     sum_dzd = tl.full((BK,), 0.0, tl.float32)
     for tile in range(slab, tiles, slabs):
-        n, z, y, w = tile_of(tile, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-        inside = (z < out_z) & (y < out_y) & (w < out_x)
-        z0 = z * SZ - pad_z
-        y0 = y * SY - pad_y
-        x0 = w * SX - pad_x
+        n, z, y, w, inside, z0, y0, x0 = tile_windows(
+            tile, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+            SZ, SY, SX, TZ, TY, TX,
+        )  # fmt: skip
         position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
         base = position[:, None] + (k // MULTIPLIER * x_c)[None, :]
         d = depthwise_values(
             x, depthwise, between_bias, base, z0, y0, x0, inside, k, k_in, in_z, in_y, in_x, x_z, x_y, x_x,
             KZ, KY, KX, DZ, DY, DX,
         )  # fmt: skip
-        v = d
-        if gamma is not None:
-            v = v * tl.load(gamma + k, mask=k_in, other=0.0).to(tl.float32)[None, :]
-        if beta is not None:
-            v = v + tl.load(beta + k, mask=k_in, other=0.0).to(tl.float32)[None, :]
+        v = normalised(d, gamma, beta, k, k_in)
         at_g = n * g_n + z * g_z + y * g_y + w * g_x
         at_r = n * r_n + z * r_z + y * r_y + w * r_x
         dz = tl.full((TZ * TY * TX, BK), 0.0, tl.float32)
         if WEIGHTS:
-            mask = inside[:, None] & (o_all < outputs)[None, :]
-            given = tl.load(g + at_g[:, None] + (o_all * g_c)[None, :], mask=mask, other=0.0)
-            given = clamped(given, result, at_r[:, None] + (o_all * r_c)[None, :], mask, CLAMP)
-            p = tl.load(
-                pointwise + o_all[:, None] * depth + k[None, :],
-                mask=(o_all < outputs)[:, None] & k_in[None, :], other=0.0,
-            )  # fmt: skip
+            o_in = o_all < outputs
+            given = upstream_gradient(g, result, at_g, at_r, o_all, g_c, r_c, inside, o_in, CLAMP)
+            p = pointwise_block(pointwise, o_all, k, depth, o_in, k_in)
             dz = product(given, p, dz, PRECISION)
             active = activated(v, BETWEEN).to(x.dtype.element_ty)
             by_weights = product(tl.trans(given), active, by_weights, PRECISION)
@@ -97,13 +113,9 @@ def layer_gradients(
         else:
             for first in range(0, outputs, BO):
                 o = first + o_all
-                mask = inside[:, None] & (o < outputs)[None, :]
-                given = tl.load(g + at_g[:, None] + (o * g_c)[None, :], mask=mask, other=0.0)
-                given = clamped(given, result, at_r[:, None] + (o * r_c)[None, :], mask, CLAMP)
-                p = tl.load(
-                    pointwise + o[:, None] * depth + k[None, :],
-                    mask=(o < outputs)[:, None] & k_in[None, :], other=0.0,
-                )  # fmt: skip
+                o_in = o < outputs
+                given = upstream_gradient(g, result, at_g, at_r, o, g_c, r_c, inside, o_in, CLAMP)
+                p = pointwise_block(pointwise, o, k, depth, o_in, k_in)
                 dz = product(given, p, dz, PRECISION)
         dz = tl.where(inside[:, None], dz * derivative(v, BETWEEN), 0.0)
         at_m = n * m_n + z * m_z + y * m_y + w * m_x
@@ -115,15 +127,10 @@ def layer_gradients(
             sum_dz += tl.sum(dz, axis=0)
             sum_dzd += tl.sum(dz * d, axis=0)
         if TAP_SUMS:
-            for tap in range(KZ * KY * KX):
-                seen = window_values(
-                    x, base, z0, y0, x0, in_z, in_y, in_x, x_z, x_y, x_x, tap // (KY * KX) * DZ,
-                    tap // KX % KY * DY, tap % KX * DX, inside, k_in,
-                )  # fmt: skip
-                here = tl.sum(dz * seen, axis=0)
-                by_taps += tl.where((rows == tap)[:, None], here[None, :], 0.0)
-            here = tl.sum(dz, axis=0)
-            by_taps += tl.where((rows == KZ * KY * KX)[:, None], here[None, :], 0.0)
+            by_taps = with_tap_sums(
+                by_taps, dz, x, base, z0, y0, x0, inside, k_in, in_z, in_y, in_x, x_z, x_y, x_x,
+                KZ, KY, KX, DZ, DY, DX, TAPS,
+            )  # fmt: skip
     if WEIGHTS:
         place = (slab * outputs + o_all)[:, None] * depth + k[None, :]
         tl.store(weight_sums + place, by_weights, mask=(o_all < outputs)[:, None] & k_in[None, :])
@@ -157,27 +164,21 @@ def pointwise_weight_sums(
     by_weights = tl.full((BO, BK), 0.0, tl.float32)
     by_bias = tl.full((BO,), 0.0, tl.float32)
     for tile in range(slab, tiles, slabs):
-        n, z, y, w = tile_of(tile, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-        inside = (z < out_z) & (y < out_y) & (w < out_x)
-        z0 = z * SZ - pad_z
-        y0 = y * SY - pad_y
-        x0 = w * SX - pad_x
+        n, z, y, w, inside, z0, y0, x0 = tile_windows(
+            tile, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+            SZ, SY, SX, TZ, TY, TX,
+        )  # fmt: skip
         position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
         base = position[:, None] + (k // MULTIPLIER * x_c)[None, :]
         v = depthwise_values(
             x, depthwise, between_bias, base, z0, y0, x0, inside, k, k_in, in_z, in_y, in_x, x_z, x_y, x_x,
             KZ, KY, KX, DZ, DY, DX,
         )  # fmt: skip
-        if gamma is not None:
-            v = v * tl.load(gamma + k, mask=k_in, other=0.0).to(tl.float32)[None, :]
-        if beta is not None:
-            v = v + tl.load(beta + k, mask=k_in, other=0.0).to(tl.float32)[None, :]
+        v = normalised(v, gamma, beta, k, k_in)
         active = activated(v, BETWEEN).to(x.dtype.element_ty)
-        mask = inside[:, None] & o_in[None, :]
         at_g = n * g_n + z * g_z + y * g_y + w * g_x
         at_r = n * r_n + z * r_z + y * r_y + w * r_x
-        given = tl.load(g + at_g[:, None] + (o * g_c)[None, :], mask=mask, other=0.0)
-        given = clamped(given, result, at_r[:, None] + (o * r_c)[None, :], mask, CLAMP)
+        given = upstream_gradient(g, result, at_g, at_r, o, g_c, r_c, inside, o_in, CLAMP)
         by_weights = product(tl.trans(given), active, by_weights, PRECISION)
         by_bias += tl.sum(given.to(tl.float32), axis=0)
     place = (slab * outputs + o)[:, None] * depth + k[None, :]
@@ -201,11 +202,10 @@ def norm_middle_gradient(
     """
     blocks = tl.cdiv(depth, BK)
     program = tl.program_id(0)
-    n, z, y, w = tile_of(program // blocks, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-    inside = (z < out_z) & (y < out_y) & (w < out_x)
-    z0 = z * SZ - pad_z
-    y0 = y * SY - pad_y
-    x0 = w * SX - pad_x
+    n, z, y, w, inside, z0, y0, x0 = tile_windows(
+        program // blocks, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+        SZ, SY, SX, TZ, TY, TX,
+    )  # fmt: skip
     k = program % blocks * BK + tl.arange(0, BK)
     k_in = k < depth
     position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
@@ -243,11 +243,10 @@ def depthwise_moments(
     mean = tl.full((BK,), 0.0, tl.float32)
     squares = tl.full((BK,), 0.0, tl.float32)
     for tile in range(slab, tiles, slabs):
-        n, z, y, w = tile_of(tile, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
-        inside = (z < out_z) & (y < out_y) & (w < out_x)
-        z0 = z * SZ - pad_z
-        y0 = y * SY - pad_y
-        x0 = w * SX - pad_x
+        n, _z, _y, _w, inside, z0, y0, x0 = tile_windows(
+            tile, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+            SZ, SY, SX, TZ, TY, TX,
+        )  # fmt: skip
         position = n * x_n + z0 * x_z + y0 * x_y + x0 * x_x
         base = position[:, None] + (k // MULTIPLIER * x_c)[None, :]
         d = depthwise_values(

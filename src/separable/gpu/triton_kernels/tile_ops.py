@@ -1,10 +1,18 @@
-"""Device functions that all kernels share: activations, their derivatives, and positions of a tile."""
+"""Device functions that all kernels share: activations, their derivatives, positions of a tile, and products."""
 
 from __future__ import annotations
 
 from separable.gpu.triton_kernels.triton_api import kernel, tl
 
-__all__ = ["activated", "derivative", "product", "sigmoid_of", "tile_of"]
+__all__ = [
+    "activated",
+    "derivative",
+    "finished",
+    "product",
+    "sigmoid_of",
+    "tile_of",
+    "tile_windows",
+]
 
 # The numbers of activations are their places in `separable.nn.fused.layer_tiling.ACTIVATIONS`:
 # 0 none, 1 relu, 2 relu6, 3 silu, 4 hardswish, 5 hardsigmoid, 6 sigmoid, 7 gelu, 8 gelu_tanh, 9 tanh.
@@ -84,6 +92,31 @@ def tile_of(tile, tiles_z, tiles_y, tiles_x, TZ: tl.constexpr, TY: tl.constexpr,
     tile = tile // tiles_y
     z = (tile % tiles_z) * TZ + m // (TX * TY)
     return tile // tiles_z, z, y, x
+
+
+@kernel
+def tile_windows(
+    tile, tiles_z, tiles_y, tiles_x, out_z, out_y, out_x, pad_z, pad_y, pad_x,
+    SZ: tl.constexpr, SY: tl.constexpr, SX: tl.constexpr, TZ: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
+):  # fmt: skip
+    """Return the image and positions of a tile, which of them are outputs, and the first sample that each reads.
+
+    The results are n; z, y and x; whether a position is inside; and z, y and x of its first sample, which may lie outside.
+    """
+    n, z, y, x = tile_of(tile, tiles_z, tiles_y, tiles_x, TZ, TY, TX)
+    inside = (z < out_z) & (y < out_y) & (x < out_x)
+    return n, z, y, x, inside, z * SZ - pad_z, y * SY - pad_y, x * SX - pad_x
+
+
+@kernel
+def finished(total, upstream, places, stored, ACT: tl.constexpr):
+    """Return the activation of sums; with `upstream`, that gradient times the activation's derivative instead."""
+    if upstream is None:
+        total = activated(total, ACT)
+    else:
+        g = tl.load(upstream + places, mask=stored, other=0.0)
+        total = g.to(tl.float32) * derivative(total, ACT)
+    return total
 
 
 @kernel

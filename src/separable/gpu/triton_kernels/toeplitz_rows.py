@@ -12,7 +12,7 @@ as fast as the others, and each sample is loaded once per row of taps instead of
 
 from __future__ import annotations
 
-from separable.gpu.triton_kernels.tile_ops import activated, derivative, product
+from separable.gpu.triton_kernels.tile_ops import activated, finished, product
 from separable.gpu.triton_kernels.triton_api import kernel, tl
 
 __all__ = ["rank_passes", "toeplitz_layer", "toeplitz_weight_sums"]
@@ -69,12 +69,8 @@ def toeplitz_layer(
         total += tl.load(bias + k).to(tl.float32)
     j = first + tl.arange(0, BX)
     stored = r_in[:, None] & (j < out_x)[None, :]
-    if upstream is None:
-        total = activated(total, ACT)
-    else:
-        at = n * g_n + k * g_c + z * g_z + y * g_y
-        g = tl.load(upstream + at[:, None] + (j * g_x)[None, :], mask=stored, other=0.0)
-        total = g.to(tl.float32) * derivative(total, ACT)
+    at = n * g_n + k * g_c + z * g_z + y * g_y
+    total = finished(total, upstream, at[:, None] + (j * g_x)[None, :], stored, ACT)
     at = n * o_n + k * o_c + z * o_z + y * o_y
     tl.store(out + at[:, None] + (j * o_x)[None, :], total.to(out.dtype.element_ty), mask=stored)
 
