@@ -24,6 +24,7 @@ import torch
 
 from separable.gpu import interpreting, why_not_served
 from separable.gpu.kernel_launch import recorded
+from separable.gpu.tuned_tiles import device_of, keep_device
 from separable.nn.fused import packed_layer
 
 SECONDS = 5 * 60  # for layers; filters take the rest of the eight minutes
@@ -104,7 +105,15 @@ def measure(work: gpu_layers.LayerWork, rate: float) -> None:
     print(f"    eager / ours {best['eager'] / best['ours']:.2f} (target {work.target})")
 
 
-def run_layers(toy: bool) -> int:
+def kept_rate(where: torch.device) -> float:
+    """Measure the rate of memory, keep it for predictions on this computer, and return it."""
+    rate = copy_rate()
+    print(f"copy: {rate / 1e9:.0f} GB/s")
+    keep_device(device_of(where).measured(memory_rate=rate))
+    return rate
+
+
+def run_layers(toy: bool, rate: float) -> int:
     """Check and measure all layers; return 1 if a result is wrong."""
     begun, good = time.monotonic(), True
     with interpreted() if toy else contextlib.nullcontext():
@@ -112,8 +121,6 @@ def run_layers(toy: bool) -> int:
             good &= check(work.toy() if toy else work, "cpu" if toy else "cuda")
     if toy or not good:
         return int(not good)
-    rate = copy_rate()
-    print(f"copy: {rate / 1e9:.0f} GB/s")
     for work in gpu_layers.works():
         if time.monotonic() - begun > SECONDS:
             print(f"{work.title}: not measured, the time for layers is over")
@@ -142,7 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
         )
     torch.backends.cudnn.benchmark = True
-    wrong = 0 if options.only == "filters" else run_layers(options.toy)
+    rate = 0.0 if options.toy else kept_rate(torch.device("cuda", torch.cuda.current_device()))
+    wrong = 0 if options.only == "filters" else run_layers(options.toy, rate)
     if options.only != "layers":
         wrong |= gpu_filters.run_filters(options.toy)
     return wrong

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -292,35 +289,6 @@ def test_the_operator_keeps_the_rules_of_pytorch() -> None:
         inputs.program.encoded(), list(weights), inputs.fills, inputs.dtype,
     )  # fmt: skip
     torch.library.opcheck(torch.ops.separable.filter_passes.default, arguments)
-
-
-def benchmark() -> Any:
-    path = Path(__file__).parents[2] / "benchmarks" / "gpu_filters.py"
-    spec = importlib.util.spec_from_file_location("gpu_filters", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_filters"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    module = benchmark()
-    (work,) = [w for w in module.works(torch.device("cpu"), True) if w.name.startswith("six")]
-    work.ways.pop("six calls")
-    assert module.check(work)
-    work.seconds = dict.fromkeys(work.ways, 1e-3)
-    module.report(work)
-    printed = capsys.readouterr().out
-    assert "target: at least 4 times faster, missed" in printed
-    assert "1.00 of fused  target: at most 2 copies, reached" in printed
-
-
-@pytest.mark.long
-def test_the_whole_benchmark_runs_at_toy_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark().run_filters(toy=True) == 0
-    assert capsys.readouterr().out.count("fused") == 3
 
 
 def test_a_bank_is_one_launch_and_shares_its_passes() -> None:

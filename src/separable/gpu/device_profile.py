@@ -2,7 +2,7 @@
 
 The profiles here are from data sheets and from NVIDIA's table of technical specifications per compute capability (CUDA
 C++ Programming Guide, appendix "Compute Capabilities"). Rates are upper bounds that the vendor names; `measured` puts
-the rates of a real device in their place.
+the rate of a real device's memory in its place.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Device(Value):
     launch : float
         Seconds of one launch.
     origin : str
-        Where the rates are from: "data sheet" or "measured".
+        Where the rates are from: "data sheet", or which of them were measured.
     """
 
     name: str
@@ -111,9 +111,11 @@ class Device(Value):
             return self.tensor_rates["tf32"] / 3
         return self.tensor_rates[precision]
 
-    def measured(self, **rates: Any) -> Device:
-        """Return this profile with measured rates in place of those of the data sheet."""
-        return replace(self, origin="measured", **rates)
+    def measured(self, memory_rate: float) -> Device:
+        """Return this profile with the measured rate of memory in place of that of the data sheet."""
+        return replace(
+            self, memory_rate=memory_rate, origin=f"memory measured, others of a {DATA_SHEET}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the profile as JSON values."""

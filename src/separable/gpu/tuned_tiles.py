@@ -121,8 +121,8 @@ def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
 def device_of(where: Any) -> Device:
     """Return the profile of a CUDA device; on the CPU that of an H100, which the interpreter stands for.
 
-    Sizes are those that the driver reports. Rates are the ones measured by ``benchmarks/gpu.py`` on this device, if
-    there are any, else those of the data sheet of its generation.
+    Sizes are those that the driver reports. Rates are those of the data sheet of its generation; that of memory is the
+    one that ``benchmarks/gpu.py`` has measured on this device, if it has run.
     """
     if where.type != "cuda":
         return for_capability((9, 0))
