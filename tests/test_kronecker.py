@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import separable as sep
+from kronecker_chains import products_of
 from separable.borders import registered_borders
 from separable.cli import run
 from separable.engine import Kernel
@@ -156,18 +157,7 @@ def _written_out(chains: Any, shape: tuple[int, ...]) -> Any:
     """Return the kernel that the passes are, by adding up all products of their taps."""
     total = np.zeros(shape)
     for chain in chains:
-        one = {(0,) * len(shape): 1.0}
-        for p in chain:
-            more: dict[tuple[int, ...], float] = {}
-            for place, value in one.items():
-                for at in np.ndindex(p.taps.shape):
-                    moved = list(place)
-                    for k, axis in enumerate(p.axes):
-                        moved[axis] += p.offset[k] + p.dilation[k] * at[k]
-                    key = tuple(moved)
-                    more[key] = more.get(key, 0.0) + value * p.taps[at]
-            one = more
-        for place, value in one.items():
+        for place, value in products_of(chain, len(shape)).items():
             if value or all(i < n for i, n in zip(place, shape, strict=True)):
                 total[place] += value
     return total

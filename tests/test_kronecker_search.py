@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import separable as sep
+from kronecker_chains import products_of
 from separable.cli import run
 from separable.engine import Kernel
 from separable.engine.availability import available
@@ -62,17 +63,7 @@ def written_out(found: Any, shape: tuple[int, ...]) -> Any:
     """Return the kernel that the passes are, by adding up all products of their taps."""
     total = np.zeros(shape)
     for chain in found.chains:
-        one = {(0,) * len(shape): 1.0}
-        for p in chain:
-            more: dict[tuple[int, ...], float] = {}
-            for place, value in one.items():
-                for at in np.ndindex(p.taps.shape):
-                    moved = list(place)
-                    for k, axis in enumerate(p.axes):
-                        moved[axis] += p.offset[k] + p.dilation[k] * at[k]
-                    more[tuple(moved)] = more.get(tuple(moved), 0.0) + value * p.taps[at]
-            one = more
-        for place, value in one.items():
+        for place, value in products_of(chain, len(shape)).items():
             total[place] += value
     return total
 
