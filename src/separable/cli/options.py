@@ -337,7 +337,7 @@ def named_kernel(
     requested: Spacing | None = None,
     from_file: Spacing | None = None,
 ) -> Kernel:
-    """Return a named kernel with one axis per filtered axis.
+    """Return the kernel that a name stands for, with as many axes as are filtered.
 
     Parameters
     ----------

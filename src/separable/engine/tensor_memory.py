@@ -209,10 +209,10 @@ def _is_free(found: _BlockRef) -> bool:
 
 
 def _count(found: _BlockRef) -> tuple[int, int]:
-    """Return the numbers of references to a storage in C++ (all of Python is one) and in Python.
+    """Return how many references a storage has in C++, where all of Python counts as one, and in Python.
 
-    The storage itself is no argument: where PyTorch's compiler watches the calls of Python functions, their arguments
-    are referred to once more.
+    The argument is the block, not the storage: while PyTorch's compiler watches calls of Python functions, every
+    argument has one reference more.
     """
     count: Any = torch._C._storage_Use_Count  # type: ignore[attr-defined,unused-ignore]
     return int(count(found.storage._cdata)), sys.getrefcount(found.storage)

@@ -53,7 +53,7 @@ def count_images(path: PathLike) -> int:
 def chosen_images(
     source: PathLike, target: PathLike, image: ImageChoice, *, by_parts: bool = False
 ) -> tuple[int, ...]:
-    """Return the numbers of the images to filter: "auto" takes all where the target holds several.
+    """Return the numbers of the images to filter; "auto" means all if the target holds several, else the first.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def chosen_images(
 
 
 def one_image(source: PathLike, image: ImageChoice) -> int:
-    """Return the number of the one image that a run by parts filters; "auto" takes the first.
+    """Return the number of the image that a run by parts filters; "auto" means the first.
 
     Raises
     ------

@@ -147,9 +147,8 @@ def _why_no_triton() -> str:
     try:
         found = importlib.util.find_spec("triton") is not None
         version = metadata.version("triton") if found else ""
-    except (
-        Exception
-    ):  # import hooks of other packages may raise anything; a source tree has no metadata
+    except Exception:
+        # Import hooks of other packages may raise anything, and a source tree has no metadata.
         found, version = False, ""
     if not found:
         return f"Triton is not installed ({install_command('triton')})"

@@ -185,7 +185,7 @@ def parse_spec(
 
 
 def lengths_of(name: str) -> dict[str, bool]:
-    """Return the parameters of a kernel that are lengths, each with whether it may be given per axis.
+    """Return which parameters of a kernel are lengths, and whether each may differ between the axes.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def lengths_of(name: str) -> dict[str, bool]:
 def kernel_by_name(
     name: str, arguments: dict[str, Any], ndim: int, spacing: PerAxis | None = None
 ) -> Kernel:
-    """Return a kernel of the catalogue from its name and the arguments of its function.
+    """Make a kernel of the catalogue from its name and its arguments.
 
     Raises
     ------

@@ -39,10 +39,10 @@ __all__ = ["kronecker_within"]
 
 Array = NDArray[Any]
 
-MOST_WORK = (
-    1 << 23
-)  # operations of all singular value decompositions together, some tens of milliseconds
-SLACK = 1e-13  # rounding of the sums of errors, relative to the norm of the kernel
+MOST_WORK = 1 << 23
+"""Operations of all singular value decompositions together: some tens of milliseconds."""
+SLACK = 1e-13
+"""Rounding of the sums of errors, relative to the norm of the kernel."""
 
 
 def kronecker_within(weights: Kernel, tol: float) -> KroneckerTerms | None:
@@ -103,10 +103,8 @@ class _Search:
     def consider(self, sizes: tuple[int, ...]) -> None:
         """Look for better terms with blocks of these sizes."""
         matrix = rearranged(self.kernel, sizes)
-        rows, columns = (
-            matrix.any(axis=1),
-            matrix.any(axis=0),
-        )  # blocks and places of zeros stay zero
+        # Blocks of zeros, and places that are zero in every block, stay zero.
+        rows, columns = matrix.any(axis=1), matrix.any(axis=0)
         least = 2 if not (rows.all() and columns.all()) else self.least(sizes)
         if least > self.most:
             return

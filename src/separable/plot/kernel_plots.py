@@ -143,7 +143,7 @@ def spectrum(
 
 
 def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
-    """Draw each term of a factorisation as its vectors and their product.
+    """Draw the vectors of each term of a factorisation, and their product.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def roofline(
     runtime: str = "torch",
     primitives: Primitives | None = None,
 ) -> Any:
-    """Draw filters or layers under the roof of this computer.
+    """Draw filters or layers as points under the roofline of this computer.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class ArrayTransforms:
         self._array = array
 
     def resample(self, spacing: Lengths, dims: Dims = None, **options: Any) -> xr.DataArray:
-        """Resample dims to another spacing; the result has the coordinates of the new samples.
+        """Resample the array along dims to another spacing; coordinates are those of the new samples.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class ArrayTransforms:
     def feature(
         self, name: str | Callable[..., Any], *arguments: Any, dims: Dims = None, **options: Any
     ) -> Any:
-        """Compute a function of `separable.features`, with scales in the units of the coordinates.
+        """Compute a feature of the array; scales are in the units of the coordinates.
 
         Parameters
         ----------

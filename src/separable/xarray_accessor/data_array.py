@@ -64,7 +64,7 @@ class SeparableAccessor(ArrayTransforms):
     def gaussian(
         self, sigma: Lengths, dims: Dims = None, *, order: Any = 0, **options: Any
     ) -> xr.DataArray:
-        """Smooth with a Gaussian, or take a derivative of the smoothed array.
+        """Smooth the array with a Gaussian, or compute a derivative of the smoothed array.
 
         Parameters
         ----------
@@ -193,7 +193,7 @@ class SeparableAccessor(ArrayTransforms):
     def filter(
         self, kernel: str, dims: Dims = None, *, units: str = "coordinates", **parameters: Any
     ) -> xr.DataArray:
-        """Filter with a kernel of the catalogue (`separable.kernels.registered_kernels`) by its name.
+        """Filter the array with a kernel of the catalogue, `separable.kernels.registered_kernels`, given by its name.
 
         Masks are written for correlation: derivatives are positive where values rise with the
         coordinate.

@@ -24,7 +24,7 @@ COORDINATES = "coordinates"
 def feature_of(
     function: Callable[..., Any], image: Any, arguments: Sequence[Any], options: Mapping[str, Any]
 ) -> Any:
-    """Call a function of `separable.features` with the data of an xarray object, and give the results its dims.
+    """Compute a feature of an xarray object; the results have its dims.
 
     Without `axes` the spatial dims are taken. ``spacing="coordinates"`` takes the spacing of their coordinates.
 

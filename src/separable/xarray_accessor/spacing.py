@@ -179,7 +179,7 @@ def per_dim(
 
 
 def steps_along(array: xr.DataArray, dims: tuple[Hashable, ...], units: str) -> list[Step]:
-    """Return the steps of some dims: of their coordinates, or of one sample with "samples" as `units`.
+    """Return the distance of neighbours along dims: that of the coordinates, or one sample if `units` is "samples".
 
     Raises
     ------

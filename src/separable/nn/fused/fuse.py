@@ -94,7 +94,7 @@ def _input_last(x: Tensor) -> Tensor:
 def fuse(
     model: nn.Module, *inputs: Any, measure: bool = True, exact: bool = False
 ) -> tuple[nn.Module, FusionReport]:
-    """Return a copy of a network with its separable layers fused, and a report.
+    """Return a copy of a network whose separable layers are fused, and a report.
 
     Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
     [activation] -> pointwise -> [norm] -> [activation] becomes one module that keeps the values

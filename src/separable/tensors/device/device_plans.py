@@ -24,9 +24,9 @@ __all__ = ["DevicePlan", "plan_on"]
 
 COLUMNS = ("", "form", "by", "mult/out", "read", "written", "predicted", "bound by", "error")
 LEGEND = (
-    "by: name for `method=`; mult/out: multiplications per output; read, written: bytes moved from and to the memory of the GPU; bound by: what takes the predicted time "
-    "(memory, cache: loads from the first-level cache, sums: multiplications); error: bound, relative to sum|kernel| x "
-    "max|input|."
+    "by: name for `method=`; mult/out: multiplications per output; read, written: bytes moved from and to the memory "
+    "of the GPU; bound by: what takes the predicted time (memory, cache: loads from the first-level cache, sums: "
+    "multiplications); error: bound, relative to sum|kernel| x max|input|."
 )
 
 
@@ -150,7 +150,7 @@ class DevicePlan:
 
 
 def plan_on(planned: Plan, device: Any) -> DevicePlan:
-    """Return the plan of a filter on a GPU.
+    """Plan a filter on a GPU.
 
     Parameters
     ----------

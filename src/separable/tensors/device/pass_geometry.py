@@ -96,7 +96,7 @@ class PassGeometry:
         return replace(self, tile=tile)
 
     def allowed(self, tile: PassTile) -> PassTile:
-        """Return a tile without phases or depth where there is no axis for them."""
+        """Return a tile with one phase if x is not the innermost axis, and one plane if no pass runs along z."""
         phases = tile.phases if self.shape.inner == 1 else 1
         return replace(tile, phases=phases, depth=tile.depth if self.program.taps[1] else 1)
 

@@ -101,6 +101,12 @@ def _decoded(numbers: tuple[int, ...]) -> PassProgram:
     return PassProgram.decoded(numbers)
 
 
+@lru_cache(maxsize=512)
+def _structure(program: PassProgram, roles: str) -> str:
+    """Return a short text that stands for the passes where a tile is kept."""
+    return blake2b(repr((program, roles)).encode(), digest_size=8).hexdigest()
+
+
 def arranged(image: Tensor, roles: str, axes: Sequence[int]) -> tuple[Tensor, TensorLayout]:
     """Return a tensor whose axes lie in memory as their roles say, a copy if they do not, and its layout."""
     wanted = dict(zip(roles, axes, strict=True))
@@ -185,7 +191,7 @@ def _by_kernel(
     if _fixed is not None:
         run(astuple(found[0].allowed(_fixed)))
         return result
-    structure = blake2b(repr((inputs.program, inputs.roles)).encode(), digest_size=8).hexdigest()
+    structure = _structure(inputs.program, inputs.roles)
     types = (str(image.dtype), str(inputs.dtype), inputs.double, inputs.fills)
     key = (layout.sizes, tuple(s.shape[0] for s in maps), structure, *types)
     run(chosen("filter_passes", key, image.device, lambda _: [astuple(g.tile) for g in found], run))

@@ -255,10 +255,10 @@ def store_block(
 def emit_sum_loop(
     builder: Any, begun: Any, depth: Any, sums: list[Any], unrolled: int, products: Any
 ) -> tuple[Any, list[Any]]:
-    """Emit a loop from ``begun`` while ``unrolled`` steps are left before ``depth``.
+    """Emit a loop that starts at ``begun`` and runs while at least ``unrolled`` steps are left before ``depth``.
 
-    ``products(k, sums)`` emits one step. Return where the loop ends, and the sums then; they are the given ones if
-    there is no step.
+    ``products(k, sums)`` emits one step. The results are the step at which the loop ends, and the sums there; without
+    any step they are the sums that were given.
     """
     count = _I64(unrolled)
     before = builder.block
