@@ -1,4 +1,4 @@
-"""What a chain of passes computes, written out without the engine."""
+"""Products of the taps of chains of passes, computed without the engine."""
 
 from __future__ import annotations
 
