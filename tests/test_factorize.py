@@ -85,6 +85,7 @@ def test_exact_without_rank_or_tolerance(pattern, shape, sizes, kind):
     assert [a.ndim for a in factors.arrays] == [len(o) for o in factors.pattern.operands]
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize(("pattern", "shape", "sizes"), PATTERNS)
 @pytest.mark.parametrize("scale", SCALES)
 def test_rank_and_error_do_not_depend_on_the_scale(pattern, shape, sizes, scale):

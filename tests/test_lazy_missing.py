@@ -152,6 +152,7 @@ FEATURES: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("name", FEATURES)
 def test_features_of_tensors_and_dask_arrays(name: str) -> None:
     array, torch = pytest.importorskip("dask.array"), pytest.importorskip("torch")

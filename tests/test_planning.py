@@ -183,6 +183,7 @@ LARGE = {
 }
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("name", LARGE)
 def test_large_kernels_plan_in_seconds(name):
     kernel = LARGE[name]()

@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from separable.engine.compiled.simd import lanes
 
 CODE = """
@@ -44,6 +46,7 @@ CODE = """
 """
 
 
+@pytest.mark.apart
 def test_the_first_filter_compiles_little(tmp_path: Path) -> None:
     environment = {**os.environ, "SEPARABLE_CACHE_DIR": str(tmp_path), "SEPARABLE_NUM_THREADS": "1"}
     done = subprocess.run(

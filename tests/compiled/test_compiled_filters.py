@@ -11,6 +11,8 @@ import pytest
 import separable as sep
 from separable.engine.compiled.jit import vector_bits
 
+pytestmark = pytest.mark.widths
+
 SHAPES = [(301, 403), (31, 43, 70)]
 DTYPES = ["float64", "float32", "float16", "uint8", "uint16", "int16"]
 BOUNDS = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3}  # times the largest possible result

@@ -10,6 +10,8 @@ from separable.engine.compiled.row_tiling import MOST_TAPS, RowSchedule
 from separable.engine.compiled.term_sums import Correlation
 from separable.engine.compiled.tiling import TermSchedule
 
+pytestmark = pytest.mark.widths
+
 RNG = np.random.default_rng(7)
 SHAPES = [(1, 1), (1, 40), (40, 1), (7, 9), (64, 64), (65, 131), (9, 600), (33, 50, 3), (3, 31, 33)]
 TAPS = {

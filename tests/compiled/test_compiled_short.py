@@ -9,6 +9,8 @@ from separable.engine.compiled.row_tiling import RowSchedule
 from separable.engine.compiled.simd import lanes
 from separable.engine.compiled.term_sums import Correlation
 
+pytestmark = pytest.mark.widths
+
 KINDS = {
     "even": ([1.0, 2, 1], [0.25, 0.5, 0.25]),
     "odd": ([1.0, 2, 1], [-1.0, 0, 1]),

@@ -11,6 +11,8 @@ from separable.engine.compiled.axis_layout import arrange
 from separable.engine.compiled.long_signals import LongAndShortCorrelation, pays_for_both
 from separable.engine.compiled.term_sums import Correlation
 
+pytestmark = pytest.mark.widths
+
 RNG = np.random.default_rng(11)
 
 

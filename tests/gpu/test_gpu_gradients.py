@@ -59,6 +59,7 @@ def check_both(seed: int) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("seed", SHORT)
 def test_gradients_agree_with_float64(seed: int) -> None:
     check_both(seed)

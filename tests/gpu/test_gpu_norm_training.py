@@ -70,6 +70,7 @@ NAMES = {
 }  # fmt: skip
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("seed", range(2))
 def test_training_agrees_with_float64(seed: int) -> None:
     assert check(seed) == NAMES

@@ -17,6 +17,8 @@ from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import activate, activate_in_place
 from separable.nn.fused.packed_layer import PackedLayer, PackedPointwise
 
+pytestmark = pytest.mark.widths
+
 SMOOTH = ACTIVATIONS[3:]
 ULP = 2.0**-23
 # Largest error in units of ULP, relative to the exact result, for abs(x) < 3; and in all, relative to 1 + abs(result).

@@ -13,6 +13,8 @@ from separable.nn.fused.layer_tiling import ACTIVATIONS, layer_plan
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.packed_layer import PackedLayer
 
+pytestmark = pytest.mark.widths
+
 
 @pytest.fixture(autouse=True)
 def same_threads(monkeypatch):

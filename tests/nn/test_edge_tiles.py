@@ -19,6 +19,8 @@ from separable.nn.fused.layer_tiling import layer_plan
 from separable.nn.fused.operators import Window, depthwise_by_torch
 from separable.nn.fused.packed_layer import PackedLayer
 
+pytestmark = pytest.mark.widths
+
 OPS = torch.ops.separable
 TAPS = (3, 5, 7, 9)
 

@@ -12,7 +12,7 @@ from separable.nn import models
 from separable.nn.fused.fuse import fuse_without_choice
 from separable.nn.fused.program.executor import Execution, Executor, RunSegment
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.apart]
 
 
 def executions(name: str, size: int) -> tuple[Execution, torch.Tensor]:

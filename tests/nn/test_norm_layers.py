@@ -39,6 +39,7 @@ def inputs(ndim, last, images=9):
     return x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from separable.nn.step_times.layer_profile import LayerProfile
 from separable.nn.step_times.step_work import COPY
 from separable.nn.step_times.time_model import TimeModel
 
+pytestmark = pytest.mark.apart
+
 
 def rates(byte: float, mac: float = 0.0, call: float = 0.0) -> TimeModel:
     """A model without correction by sizes."""

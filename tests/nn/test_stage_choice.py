@@ -32,6 +32,7 @@ def test_parameters_are_those_of_torchvision(name: str) -> None:
     assert sum(p.numel() for p in net.parameters()) == TORCHVISION[name]
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize(
     "name",
     [

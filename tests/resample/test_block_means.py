@@ -10,7 +10,7 @@ import pytest
 from separable import resample
 from separable.resample import band_passes
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.apart]
 schedule: Any = pytest.importorskip("separable.resample.compiled.decimation_schedule")
 
 RNG = np.random.default_rng(6)

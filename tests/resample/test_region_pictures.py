@@ -23,6 +23,8 @@ from separable.resample.region_opacity import run_with_opacity
 from separable.volumes import grid_runs
 from separable.volumes.region_files import filter_region_file
 
+pytestmark = pytest.mark.apart
+
 RNG = np.random.default_rng(3)
 PICTURE = RNG.integers(0, 256, (23, 31, 4), dtype=np.uint8)
 PICTURE[4:9, 5:14, 3] = 0

@@ -17,6 +17,8 @@ from separable.resample import RegionPlan
 from separable.volumes import grid_runs
 from separable.volumes.region_files import filter_region_file
 
+pytestmark = pytest.mark.apart
+
 RNG = np.random.default_rng(3)
 IMAGE = RNG.normal(size=(23, 31))
 VALID = RNG.random(IMAGE.shape) > 0.2

@@ -284,6 +284,7 @@ def test_a_cluster_without_workers(client, monkeypatch):
 # Dask arrays on a cluster
 
 
+@pytest.mark.apart
 def test_dask_arrays_travel_in_strips(client, monkeypatch):
     monkeypatch.setattr(dask_schedule, "LARGEST", 1)  # no chunks are joined
     image = np.random.default_rng(1).random((60, 60, 60), dtype=np.float32)
