@@ -24,7 +24,6 @@ from separable.gpu.depthwise_layers import (
 )
 from separable.gpu.device_profile import for_capability
 from separable.gpu.kernel_launch import Launch, recorded
-from separable.gpu.large_depthwise import RankTerms, run_rank_passes
 from separable.gpu.layer_backward import (
     MiddleNorm,
     backward_gpu_layer,
@@ -32,6 +31,7 @@ from separable.gpu.layer_backward import (
     run_moments,
 )
 from separable.gpu.layer_forward import GpuLayer, run_layer
+from separable.gpu.rank_terms import RankTerms, run_rank_passes
 from separable.gpu.tuned_tiles import assumed_device
 
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -58,7 +58,9 @@ class Work:
         size, kind = "x".join(map(str, self.size)), str(self.dtype).removeprefix("torch.")
         more = [f"stride {self.stride}"] * (self.stride > 1) + ["exact"] * self.exact
         layout = "last" if self.last else "first"
-        return "-".join([f"{self.channels}-{self.outputs}-{size}-k{self.kernel}-{kind}-{layout}", *more])
+        return "-".join(
+            [f"{self.channels}-{self.outputs}-{size}-k{self.kernel}-{kind}-{layout}", *more]
+        )
 
     def tensor(self, *shape: int, last: bool = False) -> Tensor:
         """Return a tensor without memory."""

@@ -86,7 +86,9 @@ def test_a_triton_that_cannot_compile_the_kernels_is_tried_once(
     monkeypatch.setattr(kernel_launch, "is_interpreting", lambda: False)
     x = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
     wanted = by_torch(name, x)
-    with pytest.warns(RuntimeWarning, match=r"the GPU kernel could not be run \(KernelError: ") as seen:
+    with pytest.warns(
+        RuntimeWarning, match=r"the GPU kernel could not be run \(KernelError: "
+    ) as seen:
         found = CALLS[name](x)
     torch.testing.assert_close(found, wanted)
     texts = [str(w.message) for w in seen]
@@ -104,11 +106,13 @@ def test_an_old_triton_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_support, "_triton_version", lambda: "3.1.0")
     x = torch.randn(2, 3, 6, 7)
     wanted = by_torch("depthwise", x)
-    with pytest.warns(RuntimeWarning, match="Triton 3.1.0 is too old: 3.[0-9] or later") as seen:
-        torch.testing.assert_close(CALLS["depthwise"](x), wanted)
+    with pytest.warns(RuntimeWarning, match="Triton 3.1.0 is too old: 3.[0-9] or later"):
+        found = CALLS["depthwise"](x)
+    torch.testing.assert_close(found, wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         without(x)
         sep.convolve(x, "gaussian:0.5", axes=(2, 3))
-    assert len(seen) == 1
 
 
 CODE = """

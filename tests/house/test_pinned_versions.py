@@ -43,6 +43,8 @@ def test_the_record_agrees_with_an_installed_cuda_build() -> None:
 def test_the_oldest_triton_is_the_one_that_is_required() -> None:
     from separable.gpu.kernel_support import MINIMUM_TRITON
 
-    required = re.search(r'"triton>=([\d.]+);', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    required = re.search(
+        r'"triton>=([\d.]+);', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )
     assert required
     assert tuple(map(int, required[1].split("."))) == MINIMUM_TRITON

@@ -157,9 +157,7 @@ def _errors_of_memory() -> tuple[type[BaseException], ...]:
 def _check_grid(made: Launch) -> None:
     limits = (MOST_BLOCKS, MOST_BLOCKS_OTHER, MOST_BLOCKS_OTHER)
     if any(n > most for n, most in zip(made.grid, limits, strict=False)):
-        raise KernelError(
-            f"{made.name}: a grid of {made.grid} programs is larger than CUDA allows"
-        )
+        raise KernelError(f"{made.name}: a grid of {made.grid} programs is larger than CUDA allows")
 
 
 def _on(device: Any) -> Any:

@@ -28,4 +28,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     try:
         return triton.jit(function)
     except Exception as error:  # a release with another language
-        raise KernelError(f"Triton {triton.__version__} refuses {function.__name__}: {error}") from error
+        raise KernelError(
+            f"Triton {triton.__version__} refuses {function.__name__}: {error}"
+        ) from error
