@@ -109,7 +109,7 @@ def passes(channels: int, kernel: int, rank: int, bias: bool = True) -> torch_nn
     return torch_nn.Sequential(layer, torch_nn.BatchNorm2d(channels), torch_nn.ReLU()).eval()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_fuse_forms_passes_of_both_axes(
     dtype: torch.dtype, interpreted: None, no_engine: None
 ) -> None:
@@ -117,12 +117,12 @@ def test_fuse_forms_passes_of_both_axes(
     model, x = passes(3, 31, 2).to(dtype), torch.randn(1, 3, 32, 33, dtype=dtype)
     with recorded() as launches:
         fused, report = nn.fuse(model, x, measure=False)
-    assert [made.name for made in launches] == ["rank_passes"]
+    assert {made.name for made in launches} == {"rank_passes"}
     assert [what for _, what in report.fused] == ["depthwise 31x1, depthwise 1x31, norm, relu"]
     assert not any("float32" in why for _, why in report.left)
     assert any(isinstance(m, FusedSplit) for m in fused.modules())
     wide = copy.deepcopy(model).double()(x.double()).detach()
-    assert error_of(fused(x), wide) < (1e-5 if dtype is torch.float32 else 3e-2)
+    assert error_of(fused(x), wide) < (1e-5 if dtype is torch.float32 else 4e-3)
 
 
 def test_passes_of_the_gpu_are_timed_beside_pytorch(interpreted: None, no_engine: None) -> None:
@@ -180,13 +180,17 @@ def test_old_devices_and_other_vendors_are_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_triton_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    why = kernel_support._why_no_triton.__wrapped__
+    def why() -> str:
+        kernel_support._why_too_old.cache_clear()
+        return kernel_support._why_no_triton.__wrapped__()
+
     assert why() == ""
     monkeypatch.setattr("importlib.metadata.version", lambda name: "3.1.0")
     assert "Triton 3.1.0 is too old" in why()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "Triton is not installed" in why()
     assert 'pip install "separable-convolution[triton]"' in why()
+    kernel_support._why_too_old.cache_clear()
 
 
 def test_the_environment_variable_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class GradientTile(NamedTuple):
 
 
 class GradientPass(NamedTuple):
-    """What a launch computes besides the sizes of its layer.
+    """Properties of a launch besides the sizes of its layer.
 
     Attributes
     ----------

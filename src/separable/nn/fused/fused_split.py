@@ -19,6 +19,7 @@ from separable.gpu.rank_terms import RankTerms, passes_pay, run_rank_passes
 from separable.lowering.step import Step
 from separable.nn.fused.forward import padding_of
 from separable.nn.fused.fused_modules import Fused
+from separable.nn.fused.kernel_use import can_use_fused_kernel
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.split_depthwise import PackedSplit, places
@@ -228,7 +229,11 @@ class FusedSplit(Fused):
         recorded = torch.is_grad_enabled() and x.requires_grad
         if torch.compiler.is_compiling() or recorded or x.dim() != 4 or not is_plain:
             return None
-        if self.left_to_torch or not serves(x, *self._buffers.values()):
+        if (
+            self.left_to_torch
+            or not serves(x, *self._buffers.values())
+            or not can_use_fused_kernel(x)
+        ):
             return None
         along = {_axis(s): n for s, n in zip(self.steps, ("first", "second"), strict=True)}
         if len(along) < 2:
