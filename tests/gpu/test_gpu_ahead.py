@@ -4,84 +4,57 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
-from tests.gpu.gpu_launches import LARGE, WORKS, all_launches, depthwise_launches, layer_launches
+from tests.gpu.compiled_kernels import Case, check_compiled, launched_kernels
+from tests.gpu.gpu_launches import (
+    FILTERS,
+    LARGE,
+    WORKS,
+    all_launches,
+    depthwise_launches,
+    layer_launches,
+)
 
 from separable.errors import ArgumentError
 from separable.gpu import PROFILES
 from separable.gpu.ahead import CAPABILITIES, compile_ahead, described
-from separable.gpu.device_profile import for_capability
-
-CODE = """
-import dataclasses, json, sys
-from separable.gpu.ahead import compile_ahead
-for name, made, capability in json.load(sys.stdin):
-    found = dataclasses.asdict(compile_ahead(made, capability))
-    print(json.dumps([name, found]), flush=True)
-"""
-WITH_PRODUCTS = {
-    "fused_layer", "layer_gradients", "pointwise_weight_sums", "toeplitz_layer", "toeplitz_weight_sums",
-    "rank_passes",
-}  # fmt: skip
-TENSOR_CORES = {
-    80: {"mma.sync"},
-    90: {"mma.sync", "wgmma.mma_async"},
-    100: {"mma.sync", "tcgen05.mma"},
-}
 
 
-def compiled(cases: list[tuple[str, Any, int]]) -> list[tuple[str, dict[str, Any]]]:
-    """Compile in a process of its own, because this one has Triton's interpreter in place of the compiler."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    given = json.dumps([(name, described(made), capability) for name, made, capability in cases])
-    done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        input=given,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]  # type: ignore[misc]
+def module_of(made: Any) -> str:
+    """Return the module of a launch's kernel."""
+    return str(getattr(made.kernel, "fn", made.kernel).__module__)
 
 
-def check(found: list[tuple[str, dict[str, Any]]]) -> None:
-    """Require that kernels keep all values in registers, fit the shared memory and use tensor cores."""
-    wrong = []
-    for name, built in found:
-        device = for_capability(divmod(built["capability"], 10))
-        if built["spilled_bytes"] or built["shared_bytes"] > device.shared_bytes:
-            wrong.append((name, built))
-        if (built["name"] in WITH_PRODUCTS) != bool(built["tensor_cores"]):
-            wrong.append((name, built))
-        if not set(built["tensor_cores"]) <= TENSOR_CORES[built["capability"]]:
-            wrong.append((name, built))
-    assert wrong == []
+def test_a_kernel_of_each_module_compiles_without_spills_and_uses_tensor_cores() -> None:
+    """One or two kernels of each kind of work, so that each release of Triton is tried; the long tests have all."""
+    layers, large = layer_launches(WORKS[1]), depthwise_launches(LARGE[0])
+    made = [*layers[:2], depthwise_launches(WORKS[1])[0], large[0], large[-1]]
+    made += [FILTERS[name].launch() for name in ("plane", "volume")]
+    cases: list[Case] = [
+        (m.name, m, CAPABILITIES[number % len(CAPABILITIES)]) for number, m in enumerate(made)
+    ]
+    assert [name for name, *_ in cases] == [
+        "fused_layer", "layer_gradients", "depthwise_layer", "toeplitz_layer", "rank_passes", "filter_passes",
+        "filter_passes",
+    ]  # fmt: skip
+    every = {module_of(m) for _, m in all_launches(90)}
+    assert {module_of(m) for m in made} == every
+    check_compiled(cases)
 
 
-def test_kernels_compile_without_spills_and_use_tensor_cores() -> None:
-    """One kernel of each kind of work; the long tests have all of them."""
-    made = [*layer_launches(WORKS[1])[:2], depthwise_launches(LARGE[0])[0]]
-    capabilities = (90, 80, 100)
-    found = compiled([(m.name, m, c) for m, c in zip(made, capabilities, strict=True)])
-    assert [name for name, _ in found] == ["fused_layer", "layer_gradients", "toeplitz_layer"]
-    check(found)
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_long_tests_compile_every_kernel(capability: int) -> None:
+    launched = {made.name for _, made in all_launches(capability)}
+    assert launched == launched_kernels()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_all_kernels_compile_without_spills_and_use_tensor_cores(capability: int) -> None:
-    cases = [(name, made, capability) for name, made in all_launches()]
-    found = compiled(cases)
-    assert len(found) == len(cases) >= 30
-    check(found)
+    check_compiled([(name, made, capability) for name, made in all_launches(capability)])
 
 
 def test_the_interpreter_is_refused() -> None:

@@ -74,7 +74,7 @@ def test_the_measured_rate_of_memory_is_used_from_then_on(
     monkeypatch.setattr(script.torch.cuda, "get_device_properties", lambda _: seen)
     monkeypatch.setattr(tuned_tiles, "cache_path", lambda: tmp_path / "machine.json")
     monkeypatch.setattr(script, "copy_rate", lambda: 1.5e12)
-    tuned_tiles.device_of.cache_clear()
+    tuned_tiles._seen_device.cache_clear()
     try:
         before = tuned_tiles.device_of(where)
         assert script.kept_rate(where) == 1.5e12
@@ -82,7 +82,7 @@ def test_the_measured_rate_of_memory_is_used_from_then_on(
         assert (before.origin, after.memory_rate) == ("data sheet", 1.5e12)
         assert after == before.measured(1.5e12) != before
     finally:
-        tuned_tiles.device_of.cache_clear()
+        tuned_tiles._seen_device.cache_clear()
 
 
 def test_filters_are_compared_at_toy_sizes(script: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,8 @@ from separable.engine import availability
 from separable.errors import ArgumentError
 from separable.gpu import kernel_support, serves, why_not_served
 from separable.gpu.kernel_launch import or_fallback, recorded
-from separable.nn.fused.fused_split import FusedSplit, terms_of
+from separable.gpu.rank_terms import passes_pay
+from separable.nn.fused.fused_split import FusedSplit
 
 
 def network() -> torch_nn.Module:
@@ -92,18 +93,55 @@ def test_operators_count_their_operations(interpreted: None) -> None:
     assert counter.get_total_flops() == 2 * 36 * (4 * 9 + 4 * 8)
 
 
-def test_fused_passes_along_both_axes_run_by_one_kernel(interpreted: None, no_engine: None) -> None:
+def passes(channels: int, kernel: int, rank: int, bias: bool = True) -> torch_nn.Module:
+    """Return a network of depthwise kernels that are sums of separable terms."""
     torch.manual_seed(1)
-    layer = nn.FactoredConv("yx -> y,x", 3, 3, 9, groups=3, rank=1).eval()
-    x = torch.randn(1, 3, 12, 14)
-    wide = copy.deepcopy(layer).double()(x.double()).detach()
-    weights = [layer.get_submodule(name) for name in layer.step_names]
-    tensors = weights[0].weight.data, None, weights[1].weight.data, weights[1].bias.data
-    split = FusedSplit(layer.steps, tensors, ("none", "none"), terms_of(*layer.steps))
+    layer = nn.FactoredConv(
+        "yx -> y,x",
+        channels,
+        channels,
+        kernel,
+        groups=channels,
+        rank=rank,
+        padding="same",
+        bias=bias,
+    )
+    return torch_nn.Sequential(layer, torch_nn.BatchNorm2d(channels), torch_nn.ReLU()).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_fuse_forms_passes_of_both_axes(
+    dtype: torch.dtype, interpreted: None, no_engine: None
+) -> None:
+    """Also of three channels, which fill no vector of a CPU."""
+    model, x = passes(3, 31, 2).to(dtype), torch.randn(1, 3, 32, 33, dtype=dtype)
     with recorded() as launches:
-        found = split(x)
-    assert [made.name for made in launches] == ["rank_passes"]
-    assert error_of(found, wide) < 1e-5
+        fused, report = nn.fuse(model, x, measure=False)
+    assert {made.name for made in launches} == {"rank_passes"}
+    assert [what for _, what in report.fused] == ["depthwise 31x1, depthwise 1x31, norm, relu"]
+    assert not any("float32" in why for _, why in report.left)
+    assert any(isinstance(m, FusedSplit) for m in fused.modules())
+    wide = copy.deepcopy(model).double()(x.double()).detach()
+    assert error_of(fused(x), wide) < (1e-5 if dtype is torch.float32 else 4e-3)
+
+
+def test_passes_of_the_gpu_are_timed_beside_pytorch(interpreted: None, no_engine: None) -> None:
+    model, x = passes(2, 31, 1), torch.randn(1, 2, 16, 17)
+    fused, report = nn.fuse(model, x)
+    (split,) = (m for m in fused.modules() if isinstance(m, FusedSplit))
+    (segment,) = report.segments
+    assert split.left_to_torch != segment.kept
+
+
+@pytest.mark.parametrize(
+    ("kernel", "rank", "pays"), [(31, 1, True), (31, 16, False), (7, 1, False), (3, 4, False)]
+)
+def test_passes_are_multiplied_out_where_the_dense_kernel_is_predicted_to_be_faster(
+    kernel: int, rank: int, pays: bool
+) -> None:
+    x = torch.empty(16, 64, 56, 56, device="meta")
+    window = (1, 1), (kernel // 2,) * 4, (1, 1)
+    assert passes_pay(x, (kernel, kernel), rank, window) == pays
 
 
 # What the kernels do not take
@@ -142,13 +180,17 @@ def test_old_devices_and_other_vendors_are_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_triton_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    why = kernel_support._why_no_triton.__wrapped__
+    def why() -> str:
+        kernel_support._why_too_old.cache_clear()
+        return kernel_support._why_no_triton.__wrapped__()
+
     assert why() == ""
     monkeypatch.setattr("importlib.metadata.version", lambda name: "3.1.0")
     assert "Triton 3.1.0 is too old" in why()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "Triton is not installed" in why()
     assert 'pip install "separable-convolution[triton]"' in why()
+    kernel_support._why_too_old.cache_clear()
 
 
 def test_the_environment_variable_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

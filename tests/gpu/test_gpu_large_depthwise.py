@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from separable.gpu import large_depthwise
 from separable.gpu.kernel_launch import recorded
-from separable.gpu.large_depthwise import RankTerms, run_rank_passes
+from separable.gpu.rank_terms import RankTerms, run_rank_passes
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("interpreted")

@@ -26,8 +26,7 @@ _TYPES = {
     "int16": "i16", "int8": "i8", "uint8": "u8", "uint16": "u16", "uint32": "u32", "bool": "i1",
 }  # fmt: skip
 _TENSOR_CORES = re.compile(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b")
-_REGISTERS = re.compile(r"Used (\d+) registers")
-_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"REG:(\d+) STACK:(\d+)")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Compiled:
     registers : int
         Registers per thread.
     spilled_bytes : int
-        Bytes that are stored and loaded because registers do not suffice.
+        Bytes per thread of the stack, which holds what registers do not.
     shared_bytes : int
         Shared memory per block.
     tensor_cores : tuple of str
@@ -119,7 +118,7 @@ def compile_ahead(made: Mapping[str, Any], capability: int) -> Compiled:
     target = triton.backends.compiler.GPUTarget("cuda", capability, 32)
     options = {"num_warps": made["warps"], "num_stages": made["stages"], "enable_fp_fusion": True}
     built = triton.compile(source, target=target, options=options)
-    registers, spilled = _assembled(built.asm["ptx"], capability)
+    registers, spilled = _used(built.asm["cubin"])
     found = tuple(sorted(set(_TENSOR_CORES.findall(built.asm["ptx"]))))
     return Compiled(
         made["kernel"], capability, registers, spilled, int(built.metadata.shared), found
@@ -151,19 +150,14 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _assembled(ptx: str, capability: int) -> tuple[int, int]:
-    """Assemble PTX again and return the registers per thread and the bytes spilled, which the assembler reports."""
-    from triton.backends.nvidia.compiler import get_ptxas
+def _used(code: bytes) -> tuple[int, int]:
+    """Return the registers and the bytes of the stack per thread of assembled code."""
+    from triton import knobs
 
-    tool = get_ptxas(capability)
-    suffix = "a" if capability >= 90 else ""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx, encoding="utf-8")
-        command = [tool.path, "-v", "--regAllocOptLevel=2", f"--gpu-name=sm_{capability}{suffix}",
-                   str(source), "-o", str(Path(folder) / "kernel.cubin")]  # fmt: skip
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(code)
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    said = done.stdout + done.stderr
-    registers = max((int(n) for n in _REGISTERS.findall(said)), default=0)
-    spilled = sum(int(a) + int(b) for a, b in _SPILLS.findall(said))
-    return registers, spilled
+    ((registers, spilled),) = _USED.findall(done.stdout)
+    return int(registers), int(spilled)

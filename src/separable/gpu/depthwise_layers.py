@@ -11,17 +11,25 @@ from torch import Tensor
 
 from separable.gpu.device_profile import Device
 from separable.gpu.kernel_launch import Launch, launch
-from separable.gpu.large_depthwise import reversed_sizes, run_rows, run_rows_weight_sums, takes_rows
+from separable.gpu.large_depthwise import (
+    copy_seconds,
+    reversed_sizes,
+    rows_seconds,
+    run_rows,
+    run_rows_weight_sums,
+    takes_rows,
+)
 from separable.gpu.layer_sizes import LayerSizes, Three, axes_of, power_of_two
 from separable.gpu.layer_tiles import position_tiles
-from separable.gpu.tensor_strides import channels_lie_last, named_strides
-from separable.gpu.tile_cost import BlockWork
-from separable.gpu.tuned_tiles import chosen, ranked
+from separable.gpu.tensor_strides import channels_lie_last, named_strides, rate_name
+from separable.gpu.tile_cost import BlockWork, predicted
+from separable.gpu.tuned_tiles import chosen, device_of, ranked
 
 __all__ = [
     "DepthwiseTile",
     "GpuDepthwise",
     "depthwise_launch",
+    "depthwise_seconds",
     "depthwise_tiles",
     "run_depthwise_layer",
     "run_to_input",
@@ -89,21 +97,33 @@ def depthwise_tiles(
         for warps in (2, 4)
     }  # fmt: skip
 
-    def work(t: DepthwiseTile) -> BlockWork:
-        spatial = math.prod(sizes.tiles(t.shape)) * sizes.images
-        blocks = -(-sizes.depth // t.k)
-        positions = math.prod(t.shape)
-        taps = spatial * positions * blocks * t.k * sizes.taps
-        read = (
-            sizes.images * sizes.channels * sizes.read_by_tiles(t.shape) + sizes.depth * sizes.taps
-        )
-        each = positions * t.k / (32 * t.warps)
-        return BlockWork(
-            spatial * blocks, (read + sizes.positions * sizes.depth) * itemsize, taps * itemsize, 0, "ieee",
-            taps, t.warps, min(255, int(40 + each * (2 + min(3, sizes.kernel[2])))), 0,
-        )  # fmt: skip
+    found = ranked(device, sorted(tiles), lambda t: depthwise_work(sizes, t, itemsize))
+    return [t for t, _, _ in found]
 
-    return [t for t, _, _ in ranked(device, sorted(tiles), work)]
+
+def depthwise_work(sizes: LayerSizes, tile: DepthwiseTile, itemsize: int) -> BlockWork:
+    """Return what the depthwise kernel does with a tile."""
+    spatial = math.prod(sizes.tiles(tile.shape)) * sizes.images
+    blocks, positions = -(-sizes.depth // tile.k), math.prod(tile.shape)
+    taps = spatial * positions * blocks * tile.k * sizes.taps
+    read = (
+        sizes.images * sizes.channels * sizes.read_by_tiles(tile.shape) + sizes.depth * sizes.taps
+    )
+    each = positions * tile.k / (32 * tile.warps)
+    return BlockWork(
+        spatial * blocks, (read + sizes.positions * sizes.depth) * itemsize, taps * itemsize, 0, "ieee",
+        taps, tile.warps, min(255, int(40 + each * (2 + min(3, sizes.kernel[2])))), 0,
+    )  # fmt: skip
+
+
+def depthwise_seconds(x: Tensor, sizes: LayerSizes) -> float:
+    """Return the predicted time of a depthwise layer by the kernel that would run it."""
+    device, itemsize = device_of(x.device), x.element_size()
+    if takes_rows(sizes, x):
+        rows = rows_seconds(device, sizes, rate_name(x.dtype), itemsize)
+        return rows + copy_seconds(x, sizes)
+    tile = depthwise_tiles(device, sizes, itemsize, last=channels_lie_last(x))[0]
+    return predicted(device, depthwise_work(sizes, tile, itemsize)).seconds
 
 
 def run_depthwise_layer(
@@ -231,8 +251,6 @@ def slabs_of(device: Device, tiles: int, blocks: int) -> int:
 
 def run_weight_sums(g: Tensor, x: Tensor, layer: GpuDepthwise) -> tuple[Tensor, Tensor]:
     """Return the gradients of weights and biases in float32 from `g`, the gradient of the depthwise result."""
-    from separable.gpu.tuned_tiles import device_of
-
     sizes, device = layer.sizes(x), device_of(x.device)
     if takes_rows(sizes, x):
         weights, biases = run_rows_weight_sums(g, x, sizes)

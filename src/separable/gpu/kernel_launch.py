@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from separable.gpu.kernel_support import is_interpreting, warn_of_fallback
+from separable.gpu.kernel_support import KernelError, is_interpreting, warn_of_fallback
 
-__all__ = ["Launch", "kernel_errors", "launch", "or_fallback", "recorded"]
+__all__ = ["Launch", "launch", "or_fallback", "recorded"]
 
 Result = TypeVar("Result")
 MOST_BLOCKS = 2**31 - 1
 MOST_BLOCKS_OTHER = 65535
 """Limits of CUDA on the first and on the other sizes of a grid."""
+
+_failed: dict[Any, str] = {}
+"""Why launches failed: compiling again at every call would take seconds each time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +112,52 @@ def launch(made: Launch) -> None:
     if 0 in made.grid:
         return
     _check_grid(made)
+    if _failed and _identity(made) in _failed:
+        raise KernelError(_failed[_identity(made)])
     first = next(a for a in made.arguments.values() if hasattr(a, "data_ptr"))
-    options = {"num_warps": made.warps, "num_stages": made.stages, "enable_fp_fusion": True}
     with _on(first.device):
-        made.kernel[made.grid](**made.arguments, **made.constants, **options)
+        try:
+            _start(made)
+        except _errors_of_memory():
+            raise
+        except Exception as error:
+            if is_interpreting():  # a fault of the kernel itself
+                raise
+            # Compilers of other releases raise errors of any type: what they refuse, PyTorch runs.
+            _failed[_identity(made)] = _described(made, error)
+            raise KernelError(_failed[_identity(made)]) from error
+
+
+def _start(made: Launch) -> None:
+    """Compile a kernel if that was not done yet, and start it."""
+    options = {"num_warps": made.warps, "num_stages": made.stages, "enable_fp_fusion": True}
+    made.kernel[made.grid](**made.arguments, **made.constants, **options)
+
+
+def _identity(made: Launch) -> tuple[Any, ...]:
+    """Return what decides whether a launch can be compiled: the kernel, its constants, types and options."""
+    types = tuple(str(getattr(v, "dtype", type(v))) for v in made.arguments.values())
+    constants = tuple(sorted((name, str(v)) for name, v in made.constants.items()))
+    return made.kernel, types, constants, made.warps, made.stages
+
+
+def _described(made: Launch, error: Exception) -> str:
+    """Return what failed in one line; Triton's messages end with the reason and begin with lines of code."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = lines[-1].strip()[:200] if lines else "no message"
+    return f"{made.name}: {type(error).__name__}: {text}"
+
+
+def _errors_of_memory() -> tuple[type[BaseException], ...]:
+    import torch
+
+    return torch.cuda.OutOfMemoryError, MemoryError
 
 
 def _check_grid(made: Launch) -> None:
     limits = (MOST_BLOCKS, MOST_BLOCKS_OTHER, MOST_BLOCKS_OTHER)
     if any(n > most for n, most in zip(made.grid, limits, strict=False)):
-        raise RuntimeError(
-            f"{made.name}: a grid of {made.grid} programs is larger than CUDA allows"
-        )
+        raise KernelError(f"{made.name}: a grid of {made.grid} programs is larger than CUDA allows")
 
 
 def _on(device: Any) -> Any:
@@ -132,16 +169,11 @@ def _on(device: Any) -> Any:
     return torch.cuda.device(device)
 
 
-def or_fallback(
-    what: str,
-    run: Callable[[], Result],
-    fallback: Callable[[], Result],
-    others: Sequence[type] = (),
-) -> Result:
+def or_fallback(what: str, run: Callable[[], Result], fallback: Callable[[], Result]) -> Result:
     """Return the result of kernels, or that of PyTorch if memory runs out or a kernel cannot be compiled.
 
-    Errors of the interpreter are raised, because they are faults of a kernel. Asynchronous errors of the device are not
-    caught: after one the device cannot be used any more.
+    Errors of the interpreter are raised, because they are faults of a kernel. After an asynchronous error of the device,
+    PyTorch raises it too: the device cannot be used any more.
 
     Parameters
     ----------
@@ -149,34 +181,9 @@ def or_fallback(
         Name of the operation for the warning.
     run, fallback : callable
         Called without arguments.
-    others : sequence of type
-        Further errors after which PyTorch takes over.
     """
     try:
         return run()
-    except (*kernel_errors(), *others) as error:  # type: ignore[misc,unused-ignore]
-        if is_interpreting() and not isinstance(error, MemoryError):
-            import torch
-
-            if not isinstance(error, torch.cuda.OutOfMemoryError):
-                raise
+    except (KernelError, *_errors_of_memory()) as error:
         warn_of_fallback(what, error)
     return fallback()
-
-
-def kernel_errors() -> tuple[type[BaseException], ...]:
-    """Return the errors of compiling and of memory; Triton is imported already when they can occur."""
-    import sys
-
-    import torch
-
-    found: list[Any] = [torch.cuda.OutOfMemoryError, MemoryError]
-    runtime = sys.modules.get("triton.runtime.errors")
-    if runtime is not None:
-        found += [
-            getattr(runtime, n) for n in ("OutOfResources", "PTXASError") if hasattr(runtime, n)
-        ]
-    compiler = sys.modules.get("triton.compiler.errors")
-    if compiler is not None:
-        found.append(compiler.CompilationError)
-    return tuple(found)

@@ -28,6 +28,7 @@ __all__ = [
     "MINIMUM_TRITON",
     "MOST_ELEMENTS",
     "VARIABLE_GPU",
+    "KernelError",
     "interpreting",
     "is_interpreting",
     "serves",
@@ -46,6 +47,11 @@ MOST_ELEMENTS = 2**31
 """Tensors with this many elements or more are left to PyTorch: the kernels compute offsets of 32 bits."""
 LAYER_DTYPES = ("float32", "float16", "bfloat16")
 """Types of numbers of the layers' kernels."""
+
+
+class KernelError(RuntimeError):
+    """Failure of a kernel that PyTorch can stand in for: Triton cannot compile or start it, or no tile of it fits."""
+
 
 _interprets: ContextVar[bool] = ContextVar("separable_gpu_interprets", default=False)
 _warned: set[str] = set()
@@ -108,6 +114,8 @@ def why_not_served(
         if _extent(t) >= MOST_ELEMENTS:
             return f"a tensor of {t.numel():,} elements is too large for offsets of 32 bits"
     reason = why_no_kernels()
+    if reason and reason == _why_too_old():  # installed to be used, but it cannot be
+        _warn_once("old Triton", f"{reason}. PyTorch runs what the GPU kernels would run")
     return reason or (_why_not_device(x.device.index) if x.device.type == "cuda" else "")
 
 
@@ -144,18 +152,28 @@ def why_no_kernels() -> str:
 @lru_cache(maxsize=1)
 def _why_no_triton() -> str:
     """Return the reason why Triton cannot be used, or an empty string; it is not imported."""
-    try:
-        found = importlib.util.find_spec("triton") is not None
-        version = metadata.version("triton") if found else ""
-    except Exception:
-        # Import hooks of other packages may raise anything, and a source tree has no metadata.
-        found, version = False, ""
-    if not found:
+    if not _triton_version():
         return f"Triton is not installed ({install_command('triton')})"
+    return _why_too_old()
+
+
+@lru_cache(maxsize=1)
+def _why_too_old() -> str:
+    """Return that Triton is older than the kernels need, or an empty string, also if there is none."""
+    version = _triton_version()
     numbers = tuple(int(n) for n in version.split(".")[:2] if n.isdigit())
     if len(numbers) == 2 and numbers < MINIMUM_TRITON:
         wanted = ".".join(map(str, MINIMUM_TRITON))
         return f"Triton {version} is too old: {wanted} or later is needed"
+    return ""
+
+
+def _triton_version() -> str:
+    """Return the version of Triton, or an empty string if it is not installed; it is not imported."""
+    # Import hooks of other packages may raise anything, and a source tree has no metadata.
+    with contextlib.suppress(Exception):
+        if importlib.util.find_spec("triton") is not None:
+            return metadata.version("triton")
     return ""
 
 
@@ -176,12 +194,14 @@ def _why_not_device(index: int | None) -> str:
 def warn_of_fallback(what: str, error: Any) -> None:
     """Warn, once per operation and kind of error, that PyTorch runs an operation because a kernel failed."""
     reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:300]
-    key = f"{what} {type(error).__name__}"
+    _warn_once(
+        f"{what} {type(error).__name__}",
+        f"{what}: the GPU kernel could not be run ({reason}). PyTorch runs it instead, with the same "
+        f"result and more traffic to memory. Set {VARIABLE_GPU}=torch to use PyTorch from the start",
+    )
+
+
+def _warn_once(key: str, text: str) -> None:
     if key not in _warned:
         _warned.add(key)
-        warnings.warn(
-            f"{what}: the GPU kernel could not be run ({reason}). PyTorch runs it instead, with the same "
-            f"result and more traffic to memory. Set {VARIABLE_GPU}=torch to use PyTorch from the start",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        warnings.warn(text, RuntimeWarning, stacklevel=3)

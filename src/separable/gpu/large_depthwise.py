@@ -1,9 +1,8 @@
-"""Depthwise layers of many taps on a GPU: rows of taps and sums of separable terms as products of tensor cores."""
+"""Depthwise layers of many taps on a GPU: rows of taps as products of tensor cores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,19 +13,20 @@ from separable.gpu.device_profile import Device
 from separable.gpu.kernel_launch import Launch, launch
 from separable.gpu.layer_sizes import LayerSizes, axes_of, power_of_two
 from separable.gpu.tensor_strides import layer_precision, named_strides, rate_name
-from separable.gpu.tile_cost import BlockWork
+from separable.gpu.tile_cost import BlockWork, predicted
 from separable.gpu.tuned_tiles import chosen, device_of, ranked
 
 __all__ = [
-    "RankTerms",
     "RowTile",
+    "copy_seconds",
     "reversed_sizes",
     "row_tiles",
-    "run_rank_passes",
+    "rows_seconds",
     "run_rows",
     "run_rows_weight_sums",
     "takes_rows",
     "weight_rows_launch",
+    "window_of",
 ]
 
 LEAST_TAPS = 25
@@ -83,6 +83,21 @@ def row_tiles(device: Device, sizes: LayerSizes, precision: str, itemsize: int) 
     return [t for t, _, _ in found]
 
 
+def rows_seconds(device: Device, sizes: LayerSizes, precision: str, itemsize: int) -> float:
+    """Return the predicted time of products of rows, infinite if no tile fits."""
+    tiles = row_tiles(device, sizes, precision, itemsize)
+    work = [row_work(sizes, t, precision, itemsize) for t in tiles[:1]]
+    return min((predicted(device, w).seconds for w in work), default=math.inf)
+
+
+def copy_seconds(x: Tensor, sizes: LayerSizes) -> float:
+    """Return the time of copies of the input and of the output, which kernels of channels first need for other layouts."""
+    if x.is_contiguous():
+        return 0.0
+    samples = sizes.images * sizes.channels * math.prod(sizes.size) + sizes.positions * sizes.depth
+    return 2 * samples * x.element_size() / device_of(x.device).memory_rate
+
+
 def takes_rows(sizes: LayerSizes, x: Tensor) -> bool:
     """Return True if products of rows are predicted to be faster than one tap after the other.
 
@@ -103,8 +118,7 @@ def takes_rows(sizes: LayerSizes, x: Tensor) -> bool:
     by_rows = max(
         rows.cache_bytes / device.cache_rate, rows.products / device.products_per_second(name)
     )
-    copies = 0.0 if x.is_contiguous() else 2 * rows.memory_bytes / device.memory_rate
-    return by_rows + copies < by_taps
+    return by_rows + copy_seconds(x, sizes) < by_taps
 
 
 def run_rows(
@@ -226,71 +240,3 @@ def weight_rows_launch(g: Tensor, x: Tensor, sizes: LayerSizes) -> Launch:
         toeplitz_weight_sums, (slabs * rows * sizes.depth,), arguments, _row_constants(x, sizes, tile),
         tile.warps, tile.stages, read, sums.numel() * 4,
     )  # fmt: skip
-
-
-class RankTerms(NamedTuple):
-    """Depthwise kernels over two axes as sums of products of a column and a line of taps.
-
-    Attributes
-    ----------
-    columns : Tensor, shape (terms, ky)
-    lines : Tensor, shape (terms, kx)
-    starts : Tensor of int32, shape (channels + 1,)
-        Terms of channel c are ``starts[c]`` to ``starts[c + 1] - 1``.
-    bias : Tensor of shape (channels,), or None
-    """
-
-    columns: Tensor
-    lines: Tensor
-    starts: Tensor
-    bias: Tensor | None
-
-
-def run_rank_passes(
-    x: Tensor,
-    terms: RankTerms,
-    window: tuple[Sequence[int], Sequence[int], Sequence[int]],
-    act: int,
-) -> Tensor:
-    """Return depthwise convolutions over two axes by two passes per term that stay on the chip.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, channels, y, x)
-    terms : RankTerms
-    window : tuple
-        Stride, padding before and after each axis, dilation.
-    act : int
-        Activation, as its place in `ACTIVATIONS`.
-    """
-    ky, kx = terms.columns.shape[1], terms.lines.shape[1]
-    sizes = LayerSizes.of(x.shape, (x.shape[1], 1, ky, kx), 0, window)
-    out = x.new_empty(x.shape[0], x.shape[1], *sizes.out[1:])
-    if out.numel():
-        launch(_rank_launch(x.contiguous(), terms, sizes, act, out))
-    return out
-
-
-def _rank_launch(x: Tensor, terms: RankTerms, sizes: LayerSizes, act: int, out: Tensor) -> Launch:
-    from separable.gpu.triton_kernels.toeplitz_rows import rank_passes
-
-    (_, ky, kx), (_, sy, sx), (_, dy, dx) = sizes.kernel, sizes.stride, sizes.dilation
-    by, bx = (
-        32 if window_of(32, k, s, d) <= 64 else 16 for k, s, d in ((ky, sy, dy), (kx, sx, dx))
-    )
-    wy, wx = window_of(by, ky, sy, dy), window_of(bx, kx, sx, dx)
-    blocks = -(-sizes.out[1] // by), -(-sizes.out[2] // bx)
-    arguments = {
-        "x": x, "columns": terms.columns.contiguous(), "lines": terms.lines.contiguous(), "starts": terms.starts,
-        "bias": terms.bias, "out": out, "out_y": sizes.out[1], "out_x": sizes.out[2], "in_y": sizes.size[1],
-        "in_x": sizes.size[2], "channels": sizes.channels, "blocks_y": blocks[0], "blocks_x": blocks[1],
-        **named_strides("x", x), **named_strides("o", out), "pad_y": sizes.before[1], "pad_x": sizes.before[2],
-    }  # fmt: skip
-    constants = {
-        "KY": ky, "KX": kx, "SY": sy, "SX": sx, "DY": dy, "DX": dx, "ACT": act,
-        "PRECISION": layer_precision(x.dtype), "BY": by, "BX": bx, "WY": wy, "WX": wx,
-    }  # fmt: skip
-    item = x.element_size()
-    read = sizes.images * sizes.channels * sizes.read_by_tiles((1, by, bx)) * item
-    programs = sizes.images * sizes.channels * blocks[0] * blocks[1]
-    return Launch(rank_passes, (programs,), arguments, constants, 4, 1, read, out.numel() * item)

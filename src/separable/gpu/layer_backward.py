@@ -15,11 +15,22 @@ from separable.gpu.depthwise_layers import (
     run_weight_sums,
     slabs_of,
 )
+from separable.gpu.gradient_tiles import (
+    WEIGHT_OUTPUTS,
+    GradientPass,
+    GradientTile,
+    gradient_tiles,
+)
 from separable.gpu.kernel_launch import Launch, launch
 from separable.gpu.layer_forward import GpuLayer, run_layer
 from separable.gpu.layer_sizes import LayerSizes, Three, axes_of, power_of_two
 from separable.gpu.layer_tiles import position_tiles
-from separable.gpu.tensor_strides import channels_lie_last, layer_precision, named_strides
+from separable.gpu.tensor_strides import (
+    channels_lie_last,
+    layer_precision,
+    named_strides,
+    rate_name,
+)
 from separable.gpu.tuned_tiles import device_of
 
 __all__ = [
@@ -32,8 +43,6 @@ __all__ = [
     "run_moments",
 ]
 
-MOST_OUTPUTS = 256
-"""Most outputs whose weights' gradient one program sums; more are summed by a second kernel."""
 SUMS_BYTES = 64 << 20
 """Bound on the partial sums of all slabs together."""
 CLAMPED = {0: 0, 1: 1, 2: 2}
@@ -73,37 +82,24 @@ class MiddleNorm(NamedTuple):
 
 
 class _Tiling(NamedTuple):
-    """Tile of a program, tiles along each axis, all tiles, slabs, and the outputs that one program sums."""
+    """Tile of a program, tiles along each axis, all tiles, and slabs."""
 
-    tile: DepthwiseTile
+    tile: GradientTile
     counts: Three
     tiles: int
     slabs: int
-    outputs: int
-
-    @property
-    def sums_all_outputs(self) -> bool:
-        """Return whether a program sums the gradients of all pointwise weights."""
-        return self.outputs > 0
 
 
-def _tiling(sizes: LayerSizes, x: Tensor) -> _Tiling:
-    """Choose tiles so that sums, middle values and gradients of a tile fit the registers."""
-    last, device = channels_lie_last(x), device_of(x.device)
-    wide = max(16, power_of_two(sizes.outputs))
-    k = 16 if wide > 64 else min(32, max(16, power_of_two(sizes.depth)))
-    shape = position_tiles(sizes, 64 if wide <= 64 else 32, last=last)[0]
-    missing = 16 // math.prod(shape)
-    if missing > 1:  # products of tensor cores need 16 positions
-        shape = (shape[0], shape[1], shape[2] * missing)
-    tile = DepthwiseTile(*shape, k, 8)
+def _tiling(sizes: LayerSizes, x: Tensor, *, clamps: bool) -> _Tiling:
+    """Choose the tile that is predicted to be the fastest of those that fit into the registers."""
+    device = device_of(x.device)
+    made = GradientPass(rate_name(x.dtype), x.element_size(), channels_lie_last(x), clamps)
+    tile = gradient_tiles(device, sizes, made)[0]
     counts = sizes.tiles(tile.shape)
     tiles = sizes.images * math.prod(counts)
-    slabs = slabs_of(device, max(1, tiles), -(-sizes.depth // k))
+    slabs = slabs_of(device, max(1, tiles), -(-sizes.depth // tile.k))
     most = SUMS_BYTES // (4 * max(1, sizes.outputs) * sizes.depth)
-    return _Tiling(
-        tile, counts, tiles, max(1, min(slabs, most)), wide if wide <= MOST_OUTPUTS else 0
-    )
+    return _Tiling(tile, counts, tiles, max(1, min(slabs, most)))
 
 
 def backward_gpu_layer(
@@ -151,7 +147,7 @@ def _sums(
 ) -> _Sums:
     """Run the gradient kernel and add the slabs."""
     sizes = layer.sizes(x)
-    tiling = _tiling(sizes, x)
+    tiling = _tiling(sizes, x, clamps=clamp > 0)
     order = (0, *range(2, x.dim()), 1) if channels_lie_last(x) else tuple(range(x.dim()))
     shape = (x.shape[0], sizes.depth, *g.shape[2:])
     middle = torch.empty_permuted(shape, order, dtype=x.dtype, device=x.device)
@@ -169,7 +165,7 @@ def _sums(
     }  # fmt: skip
     operands = _Operands(g, x, layer, result, clamp, norm)
     launch(gradient_launch(operands, tiling, middle, buffers))
-    if not tiling.sums_all_outputs:
+    if not tiling.tile.sums_all:
         launch(_weights_launch(operands, tiling, buffers))
     weights, bias = (_added(buffers[n]) for n in ("weight_sums", "bias_sums"))
     taps, tap_bias = bias.new_empty(0), bias.new_empty(0)
@@ -212,7 +208,7 @@ class _Operands(NamedTuple):
             "slabs": tiling.slabs, **named_strides("g", self.g), **named_strides("r", seen),
         }  # fmt: skip
 
-    def constants(self, sizes: LayerSizes, tile: DepthwiseTile) -> dict[str, Any]:
+    def constants(self, sizes: LayerSizes, tile: GradientTile) -> dict[str, Any]:
         """Return the kernels' common constants."""
         return {
             **_step_constants(sizes, tile), "BETWEEN": self.layer.acts[0], "CLAMP": self.clamp,
@@ -233,8 +229,8 @@ def gradient_launch(
         "pointwise": operands.layer.pointwise.reshape(sizes.outputs, sizes.depth).contiguous(),
     }  # fmt: skip
     constants = {
-        **operands.constants(sizes, tile), "BO": tiling.outputs or 64, "TAPS": rows,
-        "WEIGHTS": tiling.sums_all_outputs, "TAP_SUMS": buffers["tap_sums"] is not None,
+        **operands.constants(sizes, tile), "BO": tile.outputs, "TAPS": rows,
+        "WEIGHTS": tile.sums_all, "TAP_SUMS": buffers["tap_sums"] is not None,
         "NORM": buffers["norm_sums"] is not None,
     }  # fmt: skip
     item, blocks = operands.x.element_size(), -(-sizes.depth // tile.k)
@@ -264,7 +260,7 @@ def _weights_launch(
         **operands.arguments(sizes, tiling), "weight_sums": buffers["weight_sums"],
         "bias_sums": buffers["bias_sums"],
     }  # fmt: skip
-    grid = (tiling.slabs, -(-sizes.depth // tile.k), -(-sizes.outputs // 128))
+    grid = (tiling.slabs, -(-sizes.depth // tile.k), -(-sizes.outputs // WEIGHT_OUTPUTS))
     item = operands.x.element_size()
     read = (
         sizes.images * sizes.channels * sizes.read_by_tiles(tile.shape) * grid[2]
@@ -273,7 +269,7 @@ def _weights_launch(
     sums = buffers["weight_sums"]
     written = 0 if sums is None else 4 * sums.numel()
     return Launch(
-        pointwise_weight_sums, grid, arguments, {**operands.constants(sizes, tile), "BO": 128}, tile.warps,
+        pointwise_weight_sums, grid, arguments, {**operands.constants(sizes, tile), "BO": WEIGHT_OUTPUTS}, tile.warps,
         1, read * item, written,
     )  # fmt: skip
 
@@ -382,7 +378,7 @@ def _step_arguments(
     }  # fmt: skip
 
 
-def _step_constants(sizes: LayerSizes, tile: DepthwiseTile) -> dict[str, int]:
+def _step_constants(sizes: LayerSizes, tile: DepthwiseTile | GradientTile) -> dict[str, int]:
     return {
         **sizes.constants(), "MULTIPLIER": sizes.multiplier, "TZ": tile.z, "TY": tile.y, "TX": tile.x,
         "BK": tile.k,

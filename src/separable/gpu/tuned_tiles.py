@@ -10,27 +10,41 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 from separable.gpu.device_profile import Device, for_capability
-from separable.gpu.kernel_launch import kernel_errors
+from separable.gpu.kernel_support import KernelError
 from separable.gpu.tile_cost import BlockWork, predicted
 from separable.machine.machine_profile import write_json
 from separable.machine.this_machine import cache_path
 
-__all__ = ["chosen", "device_of", "keep_device", "ranked", "tiles_path"]
+__all__ = ["assumed_device", "chosen", "device_of", "keep_device", "ranked", "tiles_path"]
 
 Tile = TypeVar("Tile", bound=Hashable)
 FORMAT = 1
 MOST_TUNED = 4
 """Candidates that are measured: the best by prediction."""
+MOST_TRIED = 3 * MOST_TUNED
+"""Candidates that are compiled at most, if some cannot be."""
 REPEATS = 5
 
 _chosen: dict[tuple[Any, ...], Any] = {}
+_assumed: ContextVar[Device | None] = ContextVar("separable_gpu_assumed", default=None)
+
+
+@contextlib.contextmanager
+def assumed_device(device: Device) -> Iterator[None]:
+    """Choose tiles for a described device where there is no GPU, in place of an H100."""
+    token = _assumed.set(device)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
 
 
 def ranked(
@@ -66,17 +80,17 @@ def chosen(
 
     Raises
     ------
-    RuntimeError
+    KernelError
         If no candidate fits the device.
     """
-    known = (kernel, str(where), *key)
+    device = device_of(where)
+    known = (kernel, str(where), device.name, *key)
     if known in _chosen:
         found: Tile = _chosen[known]
         return found
-    device = device_of(where)
     tiles = list(candidates(device))
     if not tiles:
-        raise RuntimeError(f"{kernel}: no tile fits {device.name}")
+        raise KernelError(f"{kernel}: no tile fits {device.name}")
     if where.type != "cuda":
         _chosen[known] = tiles[0]
         return tiles[0]
@@ -86,23 +100,29 @@ def chosen(
     if kept.get(name) in texts:
         best = tiles[texts.index(kept[name])]
     else:
-        best = _fastest(tiles[:MOST_TUNED], run)
+        best = _fastest(tiles, run)
         _write(path, {**_read(path), name: json.dumps(best)})
     _chosen[known] = best
     return best
 
 
 def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
-    """Return the tile with the smallest median of a few interleaved runs, timed by CUDA events."""
+    """Return the tile with the smallest median of a few interleaved runs, timed by CUDA events.
+
+    Tiles that cannot be compiled are left out. KernelError is raised if none can.
+    """
     import torch
 
     times: dict[int, list[float]] = {}
-    for number, tile in enumerate(tiles):
-        with contextlib.suppress(
-            *(e for e in kernel_errors() if e is not torch.cuda.OutOfMemoryError)
-        ):
+    failure = ""
+    for number, tile in enumerate(tiles[:MOST_TRIED]):
+        try:
             run(tile)  # compile
             times[number] = []
+        except KernelError as error:
+            failure = str(error)
+        if len(times) == MOST_TUNED:
+            break
     for _ in range(REPEATS):
         for number, seconds in times.items():
             event: Any = torch.cuda.Event
@@ -113,19 +133,24 @@ def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
             stop.synchronize()
             seconds.append(start.elapsed_time(stop))
     if not times:
-        raise RuntimeError("none of the tiles could be compiled")
+        raise KernelError(failure)
     return tiles[min(times, key=lambda n: sorted(times[n])[REPEATS // 2])]
 
 
-@lru_cache(maxsize=32)
 def device_of(where: Any) -> Device:
-    """Return the profile of a CUDA device; on the CPU that of an H100, which the interpreter stands for.
+    """Return the profile of a CUDA device; elsewhere that of an H100, or of `assumed_device`.
 
     Sizes are those that the driver reports. Rates are those of the data sheet of its generation; that of memory is the
     one that ``benchmarks/gpu.py`` has measured on this device, if it has run.
     """
     if where.type != "cuda":
-        return for_capability((9, 0))
+        return _assumed.get() or for_capability((9, 0))
+    return _seen_device(where)
+
+
+@lru_cache(maxsize=32)
+def _seen_device(where: Any) -> Device:
+    """Return the profile of a CUDA device from the driver, the data sheet, and what was measured."""
     import torch
 
     seen = torch.cuda.get_device_properties(where)
@@ -152,7 +177,7 @@ def keep_device(measured: Device) -> None:
     if path is not None:
         with contextlib.suppress(OSError):
             write_json(path, measured.to_dict())
-    device_of.cache_clear()
+    _seen_device.cache_clear()
 
 
 def tiles_path(device: Device) -> Path | None:

@@ -17,12 +17,12 @@ Where the map along x is a straight run, a tile does not look it up.
 
 # ruff: noqa: RUF005  (the compiler takes sums of tuples, and no unpacking)
 
-from separable.gpu.triton_kernels.triton_api import tl, triton
+from separable.gpu.triton_kernels.triton_api import kernel, tl
 
 __all__ = ["filter_passes"]
 
 
-@triton.jit
+@kernel
 def _weight(weights, table, INDEX: tl.constexpr, IN_ARGS: tl.constexpr):
     """Return one weight: an argument of the kernel, which costs no register, or from memory."""
     if IN_ARGS:
@@ -32,39 +32,40 @@ def _weight(weights, table, INDEX: tl.constexpr, IN_ARGS: tl.constexpr):
     return value
 
 
-@triton.jit
+@kernel
 def _weighted_sum(
     values,
     weights,
     table,
-    TERMS: tl.constexpr,
+    LAYER: tl.constexpr,
+    SUM: tl.constexpr,
     BASE: tl.constexpr,
     SOURCE_STEP: tl.constexpr,
     TAP_STEP: tl.constexpr,
     IN_ARGS: tl.constexpr,
 ):
-    """Return sum over terms (source, first, count, place) of weight[place + t] * value of tap first + t."""
+    """Return one sum of a layer: over its terms, weight[place + t] * value of tap first + t. See `filter_passes`."""
     CHUNK: tl.constexpr = (
         16  # products that are added up at a time: the rounding of long sums stays small
     )
     total = tl.zeros_like(values[0])
     part = total
-    for k in tl.static_range(len(TERMS)):
-        for t in tl.static_range(TERMS[k][2]):
-            weight = _weight(weights, table, TERMS[k][3] + t, IN_ARGS)
-            value = values[BASE + TERMS[k][0] * SOURCE_STEP + (TERMS[k][1] + t) * TAP_STEP]
+    for k in tl.static_range(tl.constexpr(LAYER[SUM]), tl.constexpr(LAYER[SUM + 1]), 4):
+        for t in tl.static_range(tl.constexpr(LAYER[k + 2])):
+            weight = _weight(weights, table, LAYER[k + 3] + t, IN_ARGS)
+            value = values[BASE + LAYER[k] * SOURCE_STEP + (LAYER[k + 1] + t) * TAP_STEP]
             if t % CHUNK == 0:
-                if k + t > 0:
+                if t > 0 or k > LAYER[SUM]:
                     total = total + part
                 part = weight * value
             else:
                 part = part + weight * value
-    if len(TERMS) > 1 or TERMS[0][2] > CHUNK:
+    if LAYER[SUM + 1] > LAYER[SUM] + 4 or LAYER[LAYER[SUM] + 2] > CHUNK:
         part = total + part
     return part
 
 
-@triton.jit
+@kernel
 def _split(values, LANES: tl.constexpr, PHASES: tl.constexpr):
     """Return the columns of (LANES, PHASES) values, which one thread holds, as a tuple."""
     if PHASES == 4:
@@ -78,7 +79,7 @@ def _split(values, LANES: tl.constexpr, PHASES: tl.constexpr):
     return columns
 
 
-@triton.jit
+@kernel
 def _joined(columns, LANES: tl.constexpr, PHASES: tl.constexpr):
     """Return a tuple of columns as (LANES, PHASES) values."""
     if PHASES == 4:
@@ -90,7 +91,7 @@ def _joined(columns, LANES: tl.constexpr, PHASES: tl.constexpr):
     return values
 
 
-@triton.jit
+@kernel
 def _window(
     image,
     row,
@@ -134,38 +135,38 @@ def _window(
     return found
 
 
-@triton.jit
+@kernel
 def _along_x(window, weights, table, X: tl.constexpr, PHASES: tl.constexpr, IN_ARGS: tl.constexpr):
     """Return the sums of the first layer of a row: sum by sum, the phases of each."""
     found = ()
-    for s in tl.static_range(len(X)):
+    for s in tl.static_range(X[0] - 1):
         for i in tl.static_range(PHASES):
-            found = found + (_weighted_sum(window, weights, table, X[s], i, 0, 1, IN_ARGS),)
+            found = found + (_weighted_sum(window, weights, table, X, s, i, 0, 1, IN_ARGS),)
     return found
 
 
-@triton.jit
+@kernel
 def _add_plane(
     sums, row_sums, plane, table, Z: tl.constexpr, PHASES: tl.constexpr, DEPTH: tl.constexpr
 ):
     """Add the sums of a plane to those of the outputs that read it, with the weight of its distance."""
     found = ()
-    for s in tl.static_range(len(Z)):
+    for s in tl.static_range(Z[0] - 1):
         for o in tl.static_range(DEPTH):
             for i in tl.static_range(PHASES):
                 value = sums[(s * DEPTH + o) * PHASES + i]
-                for k in tl.static_range(len(Z[s])):
-                    tap = plane - o - Z[s][k][1]
-                    reads = (tap >= 0) & (tap < Z[s][k][2])
-                    weight = tl.load(table + Z[s][k][3] + tap, mask=reads, other=0)
+                for k in tl.static_range(tl.constexpr(Z[s]), tl.constexpr(Z[s + 1]), 4):
+                    tap = plane - o - Z[k + 1]
+                    reads = (tap >= 0) & (tap < Z[k + 2])
+                    weight = tl.load(table + Z[k + 3] + tap, mask=reads, other=0)
                     # Not a weight of 0: a NaN must not spread beyond the kernel.
-                    more = value + weight * row_sums[Z[s][k][0] * PHASES + i]
+                    more = value + weight * row_sums[Z[k] * PHASES + i]
                     value = tl.where(reads, more, value)
                 found = found + (value,)
     return found
 
 
-@triton.jit
+@kernel
 def _row_sums(
     image, y_map, z_map, y, z, last_y, last_z, batch, s_y, s_z, constant, places, inner, weights,
     table, X: tl.constexpr, Z: tl.constexpr, KX: tl.constexpr, KZ: tl.constexpr,
@@ -183,7 +184,7 @@ def _row_sums(
         sums = _along_x(window, weights, table, X, PHASES, IN_ARGS)
     else:
         sums = ()
-        for _ in tl.static_range(len(Z) * DEPTH * PHASES):
+        for _ in tl.static_range((Z[0] - 1) * DEPTH * PHASES):
             sums = sums + (tl.zeros((LANES,), WORK),)
         for plane in range(KZ + DEPTH - 1):
             at_z = tl.load(z_map + tl.minimum(z + plane, last_z))
@@ -198,7 +199,7 @@ def _row_sums(
     return sums
 
 
-@triton.jit
+@kernel
 def _rounded(values, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr):
     """Round float64 values half to even and saturate them; NaN becomes 0."""
     # Adding 2**52 leaves no room for a fraction; values beyond it have none.
@@ -215,18 +216,18 @@ def _rounded(values, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr)
     return tl.where(below, tl.full(kept.shape, LOW, DTYPE), kept)
 
 
-@triton.jit
+@kernel
 def _store_row(
     result, window, weights, table, at, mask, Y: tl.constexpr, KY: tl.constexpr,
     SUMS: tl.constexpr, OUTPUT: tl.constexpr, between, LANES: tl.constexpr, PHASES: tl.constexpr,
     DEPTH: tl.constexpr, IN_ARGS: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
     """Store the outputs of one row at one place along z: a sum over the ring for each band."""
-    for b in tl.static_range(len(Y)):
+    for b in tl.static_range(Y[0] - 1):
         found = ()
         for i in tl.static_range(PHASES):
             value = _weighted_sum(
-                window, weights, table, Y[b], OUTPUT * PHASES + i, DEPTH * PHASES,
+                window, weights, table, Y, b, OUTPUT * PHASES + i, DEPTH * PHASES,
                 SUMS * DEPTH * PHASES, IN_ARGS,
             )  # fmt: skip
             found = found + (value,)
@@ -238,7 +239,7 @@ def _store_row(
         tl.store(result + (at + b * between), values.to(result.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@kernel
 def _strip(
     image, result, y_map, z_map, weights, table, y0, y1, z0, n_y, n_z, lanes, batch, s_y, s_z,
     out, t_y, t_z, between, first, places, inner, constant, X: tl.constexpr, Z: tl.constexpr,
@@ -248,7 +249,7 @@ def _strip(
     LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
     """Filter the rows y0 .. y1 - 1 of a tile, from the top down."""
-    SUMS: tl.constexpr = len(X) if KZ == 0 else len(Z)
+    SUMS: tl.constexpr = (X[0] if KZ == 0 else Z[0]) - 1
     ROW: tl.constexpr = SUMS * DEPTH * PHASES
     last_y = n_y + KY - 2
     last_z = n_z + KZ - 2
@@ -288,7 +289,7 @@ def _strip(
             ring = window[ROW:]
 
 
-@triton.jit
+@kernel
 def filter_passes(
     image, result, x_map, y_map, z_map, weights, table, n_x, n_y, n_z, inner, rows, tiles_x,
     tiles_y, tiles_z, s_y, s_z, s_0, s_1, s_2, t_y, t_z, t_0, t_1, t_2, between, n_1, n_2,
@@ -319,8 +320,10 @@ def filter_passes(
         Positions p of x from .. to - 1 read the samples p + blocks * PHASES + SKIPPED.
     width : int
         Samples of a row, along x.
-    X, Z, Y : tuple
-        Layers: for each sum its terms (source, first tap, taps, place of the first weight).
+    X, Z, Y : tuple of int
+        Layers. The first numbers are the places, in the tuple itself, of the first term of each sum and of the end; then
+        follow four numbers for each term: source, first tap, taps, place of the first weight. (Not a tuple of tuples,
+        whose elements Triton before 3.8 does not take as arguments.)
     """
     # Step 1: the tile of this program.
     WORK: tl.constexpr = tl.float64 if DOUBLE else tl.float32

@@ -120,7 +120,8 @@ def toeplitz_weight_sums(
         total = product(tl.trans(window), given, total, PRECISION)
     reach = tl.arange(0, WX)[:, None] - tl.arange(0, BX)[None, :] * SX
     for tap in range(KX):
-        own = tl.sum(tl.sum(tl.where(reach == tap * DX, total, 0.0), axis=1), axis=0)
+        # All elements at once: Triton 3.7 fails on two sums along one axis each for capability 10.0.
+        own = tl.sum(tl.where(reach == tap * DX, total, 0.0))
         tl.store(sums + ((slab * depth + k) * (KZ * KY) + row) * KX + tap, own)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from separable.gpu.kernel_support import serves
 from separable.lowering.step import Step
 from separable.nn.fused.batchnorm_folding import Folded, as_step, folded
 from separable.nn.fused.forward import is_depthwise, is_pointwise
@@ -22,6 +23,7 @@ from separable.nn.fused.fused_split import (
     FusedSplit,
     multiplied_out,
     pays,
+    pays_on_gpu,
     runs_as_split,
     terms_of,
 )
@@ -86,12 +88,20 @@ def _split_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module,
         return None
     terms = terms_of(step, then)
     is_linear = first.bias is None and first.act == "none"
-    if terms is None or not runs_as_split(step, then, is_linear=is_linear):
+    on_gpu = serves(first.weight)
+    if terms is None or not (
+        (on_gpu and is_linear) or runs_as_split(step, then, is_linear=is_linear)
+    ):
         return None
     second = folded(chain, first.until)
     kernels = ["x".join(map(str, s.kernel_size)) for s in (step, then)]
     what = f"depthwise {kernels[0]}, {first.what}depthwise {kernels[1]}, "
-    if is_linear and not pays((step, then), terms):
+    faster = (
+        pays_on_gpu((step, then), terms, chain[at].shape, first.weight)
+        if on_gpu
+        else pays((step, then), terms)
+    )
+    if is_linear and not faster:
         dense, weight = multiplied_out((step, then), (first.weight, second.weight), terms)
         return _depthwise_of(dense, chain, replace(second, weight=weight, what=what + second.what))
     tensors = (first.weight, first.bias, second.weight, second.bias)

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from separable.errors import ArgumentError
+from separable.gpu.kernel_support import serves
 from separable.nn.fused.batchnorm_folding import name_of_activation
 from separable.nn.fused.chain_fusion import fuse_chain
 from separable.nn.fused.data_flow import DataFlow, cut_at_open_flow, names_of_chains
@@ -258,6 +259,8 @@ def _without_kernels(network: nn.Module) -> list[tuple[str, str]]:
         tensors = list(module.parameters()) + list(module.buffers())
         dtype = tensors[0].dtype if isinstance(module, Fused) and tensors else torch.float32
         if dtype is torch.float32 or isinstance(module, FusedDepthwise | FusedSeparable):
+            continue
+        if isinstance(module, FusedSplit) and serves(tensors[0]):
             continue
         kind = str(dtype).removeprefix("torch.")
         found.append((name, f"its weights are of {kind}, and its kernels compute in float32"))

@@ -15,15 +15,16 @@ from torch import Tensor
 from separable.engine.availability import EngineError
 from separable.gpu.kernel_launch import or_fallback
 from separable.gpu.kernel_support import serves
-from separable.gpu.large_depthwise import RankTerms, run_rank_passes
+from separable.gpu.rank_terms import RankTerms, passes_pay, run_rank_passes
 from separable.lowering.step import Step
 from separable.nn.fused.forward import padding_of
 from separable.nn.fused.fused_modules import Fused
+from separable.nn.fused.kernel_use import can_use_fused_kernel
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.split_depthwise import PackedSplit, places
 
-__all__ = ["FusedSplit", "multiplied_out", "pays", "runs_as_split", "terms_of"]
+__all__ = ["FusedSplit", "multiplied_out", "pays", "pays_on_gpu", "runs_as_split", "terms_of"]
 
 LEAST_CHANNELS = 8
 """Fewest channels that fill enough lanes of a vector."""
@@ -118,6 +119,35 @@ def pays(steps: tuple[Step, Step], terms: NDArray[np.intp]) -> bool:
     return bool(PASS_CYCLES + mean * (y * across + x + 1) < DENSE_CYCLES + y * x)
 
 
+def pays_on_gpu(
+    steps: tuple[Step, Step], terms: NDArray[np.intp], shape: Sequence[int], weight: Tensor
+) -> bool:
+    """Return True if a GPU kernel is predicted to run two passes faster than the dense kernel.
+
+    Parameters
+    ----------
+    steps : tuple of two Step
+    terms : ndarray of int
+    shape : sequence of int
+        Shape of the input.
+    weight : Tensor
+        Weights, whose device and type are those of the input.
+    """
+    down, across = steps if _axis(steps[0]) == 0 else steps[::-1]
+    taps = down.kernel_size[0], across.kernel_size[1]
+    like = weight.reshape(-1)[:1].expand(*shape)  # a tensor of this shape without memory of its own
+    return passes_pay(like, taps, terms.size / steps[1].outputs, window_of_steps(steps, shape))
+
+
+def window_of_steps(
+    steps: tuple[Step, Step], shape: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return stride, padding and dilation along both axes."""
+    down, across = steps if _axis(steps[0]) == 0 else steps[::-1]
+    pads = padding_of(down, shape)[:2] + padding_of(across, shape)[2:]
+    return (down.stride[0], across.stride[1]), pads, (down.dilation[0], across.dilation[1])
+
+
 def multiplied_out(
     steps: tuple[Step, Step], weights: tuple[Tensor, Tensor], terms: NDArray[np.intp]
 ) -> tuple[Step, Tensor]:
@@ -173,14 +203,14 @@ class FusedSplit(Fused):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run both convolutions."""
-        if x.dim() == 4 and x.dtype is torch.float32 and self._runs(x):
+        if self.runs_kernel(x):
             with suppress(EngineError):
                 made: Tensor = self.packed_for(x.shape)(x)
                 return made
         terms = self._gpu_terms(x)
         if terms is None:
             return self.by_torch(x)
-        window = self._window(x)
+        window = window_of_steps(self.steps, x.shape)
         act = ACTIVATIONS.index(self.acts[1])
         return or_fallback(
             "FusedSplit", lambda: run_rank_passes(x, terms, window, act), lambda: self.by_torch(x)
@@ -199,20 +229,30 @@ class FusedSplit(Fused):
         recorded = torch.is_grad_enabled() and x.requires_grad
         if torch.compiler.is_compiling() or recorded or x.dim() != 4 or not is_plain:
             return None
-        if self.left_to_torch or not serves(x, *self._buffers.values()):
+        if (
+            self.left_to_torch
+            or not serves(x, *self._buffers.values())
+            or not can_use_fused_kernel(x)
+        ):
             return None
         along = {_axis(s): n for s, n in zip(self.steps, ("first", "second"), strict=True)}
         if len(along) < 2:
             return None
-        starts = np.searchsorted(terms, np.arange(self.channels + 1)).astype(np.int32)
-        places = torch.from_numpy(starts).to(x.device)
+
+        def starts() -> Tensor:
+            found = np.searchsorted(terms, np.arange(self.channels + 1)).astype(np.int32)
+            return torch.from_numpy(found).to(x.device)
+
+        places = self._packed(("terms", str(x.device)), starts)  # a copy to a device waits for it
         return RankTerms(self._taps(along[0]), self._taps(along[1]), places, bias)
 
-    def _window(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Return stride, padding and dilation along both axes."""
-        down, across = self.steps if _axis(self.steps[0]) == 0 else self.steps[::-1]
-        pads = padding_of(down, x.shape)[:2] + padding_of(across, x.shape)[2:]
-        return (down.stride[0], across.stride[1]), pads, (down.dilation[0], across.dilation[1])
+    def runs_kernel(self, x: Tensor) -> bool:
+        """Return True if a compiled kernel runs such an input."""
+        return x.dim() == 4 and x.dtype is torch.float32 and self._runs(x)
+
+    def runs_gpu_kernel(self, x: Tensor) -> bool:
+        """Return True if a kernel for GPUs runs such an input."""
+        return self._gpu_terms(x) is not None
 
     def packed_for(self, shape: Sequence[int]) -> PackedSplit:
         """Return the packed weights for a shape of input, on which the padding may depend."""

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from separable.nn.fused.fused_modules import FusedDepthwise, FusedSeparable
+from separable.nn.fused.fused_modules import Fused, FusedDepthwise, FusedSeparable
+from separable.nn.fused.fused_split import FusedSplit
 from separable.nn.fused.kernel_use import BFLOAT16_PRODUCTS
 from separable.nn.fused.program import Compiled
 from separable.nn.fused.program.attachment import inputs_of
@@ -118,7 +119,10 @@ def _module_times(network: nn.Module, inputs: tuple[Any, ...]) -> list[SegmentTi
     """Time each fused layer by its kernel and by PyTorch, and keep the faster; for networks without programs."""
     given, found = inputs_of(network, inputs), []
     for name, module in network.named_modules():
-        if not isinstance(module, FusedDepthwise | FusedSeparable) or module not in given:
+        if (
+            not isinstance(module, FusedDepthwise | FusedSeparable | FusedSplit)
+            or module not in given
+        ):
             continue
         x = given[module][0]
         if not (module.runs_kernel(x) or module.runs_gpu_kernel(x)):
@@ -131,7 +135,7 @@ def _module_times(network: nn.Module, inputs: tuple[Any, ...]) -> list[SegmentTi
     return found
 
 
-def _run(module: FusedDepthwise | FusedSeparable, x: Tensor, by_torch: bool) -> None:
+def _run(module: Fused, x: Tensor, by_torch: bool) -> None:
     module.left_to_torch = by_torch
     finished(module(x))
 

@@ -14,7 +14,7 @@ import torch
 from separable.gpu.device_profile import Device
 from separable.gpu.kernel_launch import Launch
 from separable.gpu.tile_cost import Prediction, predicted
-from separable.tensors.device.pass_program import PassProgram
+from separable.tensors.device.pass_program import PassProgram, flattened
 from separable.tensors.device.pass_tiling import PassShape, PassTile, fitting_tiles, work_of
 from separable.tensors.device.tensor_layout import TensorLayout
 
@@ -124,7 +124,7 @@ class PassGeometry:
         kx, kz, ky = self.program.taps
         low, high = _limits(dtype)
         return {
-            "X": self.program.x, "Z": self.program.z, "Y": self.program.y,
+            "X": flattened(self.program.x), "Z": flattened(self.program.z), "Y": flattened(self.program.y),
             "KX": kx, "KZ": kz, "KY": ky,
             "LANES": self.tile.lanes, "PHASES": self.tile.phases, "DEPTH": self.tile.depth,
             "UNROLL": self.tile.unroll, "SKIPPED": self.run.shift % self.tile.phases,

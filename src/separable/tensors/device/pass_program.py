@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from separable.filter_bank.pass_graph import Layer, Terms, graph_of
 
-__all__ = ["Links", "PassProgram", "program_of", "whole_factors"]
+__all__ = ["Links", "PassProgram", "flattened", "program_of", "whole_factors"]
 
 Array = NDArray[Any]
 Links: TypeAlias = tuple[tuple[tuple[int, int, int, int], ...], ...]
@@ -23,6 +24,19 @@ ONE_TAP: Links = (((0, 0, 1, 1),),)  # an axis that is not filtered: weight 1 of
 ROUNDINGS = 64 * float(np.finfo(np.float64).eps)  # of a decomposition, relative to the largest tap
 LARGEST_DENOMINATOR = 1024
 DYADIC_BITS = 24
+
+
+def flattened(layer: Links) -> tuple[int, ...]:
+    """Return a layer as the kernel takes it: the places of the first term of each sum and of the end, then all terms.
+
+    Examples
+    --------
+    >>> flattened((((0, 0, 3, 2),), ((0, 1, 1, 5), (1, 0, 3, 6))))
+    (3, 7, 15, 0, 0, 3, 2, 0, 1, 1, 5, 1, 0, 3, 6)
+    """
+    terms = [number for own in layer for term in own for number in term]
+    ends = accumulate((4 * len(own) for own in layer), initial=len(layer) + 1)
+    return (*ends, *terms)
 
 
 @dataclass(frozen=True)
