@@ -27,7 +27,12 @@ from separable.nn.fused.fused_split import (
 )
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call
-from separable.nn.fused.uneven_ranks import channel_of_each_term, make_even
+from separable.nn.fused.uneven_ranks import (
+    channel_of_each_term,
+    dense_product,
+    is_worth_zeros,
+    make_even,
+)
 
 __all__ = ["fuse_chain"]
 
@@ -57,6 +62,7 @@ def fuse_chain(
         first = folded(chain, at)
         made, what, until = (
             _split_of(chain, at, first)
+            or _dense_of(chain, at, first, exact)
             or _even_of(chain, at, first)
             or _pair_of(chain, at, first)
             or _module_of(call.module, chain, first, exact)
@@ -99,14 +105,34 @@ def _split_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module,
     return made, f"{what}{second.what}".rstrip(", "), second.until
 
 
+def _dense_of(
+    chain: Sequence[Call], at: int, first: Folded, exact: bool
+) -> tuple[nn.Module, str, int] | None:
+    """Return the module for two steps that would copy channels and are faster multiplied out, or None."""
+    step, then = as_step(chain[at].module), _following(chain, first.until)
+    if step is None or then is None or first.act != "none" or first.bias is not None:
+        return None
+    second = folded(chain, first.until)
+    channels = chain[at].shape[-len(step.kernel_size) - 1]
+    found = dense_product(step, then, (first.weight, second.weight), channels)
+    if found is None:
+        return None
+    conv, dense = found
+    conv._parameters["bias"] = (
+        second.bias if second.bias is None else nn.Parameter(second.bias, requires_grad=False)
+    )
+    what = f"multiplied out, {first.what}{second.what}".rstrip(", ")
+    return FusedConv(conv, second.act, dense, exact), what, second.until
+
+
 def _even_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
     """Return the module for a depthwise step that gathers channels and a pointwise step, or None."""
     step, then = as_step(chain[at].module), _following(chain, first.until)
     if step is None or then is None or not is_pointwise(then):
         return None
     channels = chain[at].shape[-len(step.kernel_size) - 1]
-    terms = channel_of_each_term(step, then, channels)
-    if terms is None:
+    terms = channel_of_each_term(step, then)
+    if terms is None or not is_worth_zeros(terms, channels):
         return None
     second = folded(chain, first.until)
     tensors = (first.weight, first.bias, second.weight)
