@@ -28,7 +28,7 @@ __all__ = ["budget_allocation"]
 REALISED = (
     0.8  # part of the saved multiplications' time that is to be saved in a runtime that was named
 )
-REALISED_ANYWHERE = 0.3  # the same in every compiled runtime where none was named
+REALISED_ANYWHERE = 0.5  # the same in every compiled runtime where none was named
 MOST_ERROR = (
     1.5  # largest ratio of summed squared errors that time may cost where no runtime was named
 )
