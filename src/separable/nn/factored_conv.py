@@ -15,6 +15,7 @@ from separable.lowering.scheme import Rank, Scheme
 from separable.lowering.step import Step
 from separable.nn.exchange import WeightExchange
 from separable.nn.step_modules import step_module
+from separable.nn.term_form import run_terms
 from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern, parse
 
@@ -170,7 +171,7 @@ class FactoredConv(WeightExchange):
             If it is of another type than the weights, and no autocast is on.
         """
         self._check(input)
-        found = self._fused(input)
+        found = run_terms(self, input) if torch.onnx.is_in_onnx_export() else self._fused(input)
         if found is not None:
             return found
         for module in self._modules.values():

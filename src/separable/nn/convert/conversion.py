@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,12 @@ from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.calibration import Calibration, ErrorTally, run_until, watched_run
 from separable.nn.convert.convert_request import Request
 from separable.nn.convert.covariances import Collector, Moments
-from separable.nn.convert.error_curves import Curve, curve
+from separable.nn.convert.error_curves import Curve, curve, curves
 from separable.nn.convert.factored_layers import built, fitted, plain, weights_of_conv
 from separable.nn.convert.layer_prices import LayerPrices
 from separable.nn.convert.layer_refs import LayerRef, put
 from separable.nn.convert.least_squares import FitTarget, fit, fit_target, matrices, metric_of
-from separable.nn.convert.rank_allocation import (
-    DENSE,
-    Allocation,
-    Point,
-    allocate,
-    allocate_in_time,
-    points_of,
-)
+from separable.nn.convert.rank_allocation import Point, allocate, points_of
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
@@ -48,8 +41,8 @@ Progress = Callable[[str, int, int], None]
 
 TOGETHER = 2**29  # bytes of moments collected in one pass
 LARGEST = 2**29  # bytes of moments of one layer; above, only its last step is fitted
-REALISED = 0.8  # part of the saved multiplications' time that a network is to save
 PROBES = 5  # points per curve whose error is measured on the data
+ROUNDING = 1e-12  # squared error at the level of rounding
 
 
 @dataclass(eq=False)
@@ -75,6 +68,8 @@ class Conversion:
     original : torch.nn.Module or None
         The network as it was, to measure its time; None if that is `reference`.
     curves : dict of str to list of Curve
+    seconds : dict of str to list of float
+        Predicted times of the points that `budget_allocation` chose from, by layer.
     """
 
     request: Request
@@ -89,7 +84,7 @@ class Conversion:
     inputs: tuple[Any, ...] = ()
     original: nn.Module | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
-    _seconds: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def open(self) -> Iterator[LayerRef]:
         """Yield the layers that may be converted, in the order in which they run."""
@@ -145,7 +140,7 @@ class Conversion:
     def _draw(self, ref: LayerRef, moments: Moments | None) -> None:
         self.tell(f"spectrum of {ref.title}", len(self.curves), len(self.schemes))
         self.curves[ref.name] = [
-            self._curve(ref, scheme, moments) for scheme in self.schemes[ref.name]
+            made for scheme in self.schemes[ref.name] for made in self._curves(ref, scheme, moments)
         ]
 
     def _moments(self, group: Sequence[LayerRef]) -> dict[str, Moments]:
@@ -158,17 +153,30 @@ class Conversion:
             watched_run(self.reference, batch, layers, lambda n, x, y: collectors[n].add(x, y))
         return {name: collectors.pop(name).moments() for name in list(collectors)}
 
-    def _curve(self, ref: LayerRef, scheme: Scheme, moments: Moments | None) -> Curve:
+    def _curves(self, ref: LayerRef, scheme: Scheme, moments: Moments | None) -> list[Curve]:
         weights = weights_of_conv(ref.conv)
         kernel = scheme.kernel_of(weights)
         price, limit, width = self._pricing(ref)
+        letters, metric, aim = Letters(scheme), None, None
+        if moments is not None:
+            aim = fit_target(letters.matrix(weights), moments, self.request.ridge)
+            metric = metric_of(letters, aim)
         even = bool(getattr(self.reference, "even_ranks", False))
-        if moments is None:
-            return curve(scheme, kernel, price, None, width, even=even)
-        letters = Letters(scheme)
-        aim = fit_target(letters.matrix(weights), moments, self.request.ridge)
-        made = curve(scheme, kernel, price, metric_of(letters, aim), width, even=even)
-        return _measured(made.limited(limit), scheme, aim, moments)
+        if self.prefers_kernels and not even:
+            found = curves(scheme, kernel, price, metric, vector_bits() // 64)
+        else:
+            found = [curve(scheme, kernel, price, metric, width, even=even)]
+        if moments is None or aim is None:
+            return found
+        first, *others = (made.limited(limit) for made in found)
+        right = _measured(first, scheme, aim, moments)
+        return [right, *(_corrected(made, first, right) for made in others)]
+
+    @property
+    def prefers_kernels(self) -> bool:
+        """True if multiplications are the goal and no runtime is named, so that ranks suit kernels where that costs little."""
+        goal = self.request.goal
+        return goal is not None and not goal.in_time and self.request.runtime is None
 
     def _pricing(self, ref: LayerRef) -> tuple[Callable[[Scheme], float], float, int]:
         """Return the price of a scheme of a layer, the price of the dense layer, and the width of vectors.
@@ -214,37 +222,7 @@ class Conversion:
             raise ArgumentError("no input is known: give `data` or `input_shape`")
         return self.inputs
 
-    # Step 2: choice of ranks.
-
-    def allocation(self, allowance: float) -> Allocation:
-        """Choose a point for each layer within a limit on their multiplications.
-
-        If a runtime was named, the network is also to save most of the time that the saved multiplications
-        are of, as far as that is possible within the limit.
-        """
-        points = {
-            s.name: points_of(self.curves[s.name], self.dense(s), self.request.min_saving)
-            for s in self.open()
-        }
-        if self.request.runtime is None or self.prices is None or self.trace is None or not points:
-            return allocate(points, allowance)
-        for ref in self.open():
-            if ref.name not in self._seconds:
-                self._seconds[ref.name] = self._seconds_of(ref, points[ref.name])
-        dense = sum(self.dense(ref) for ref in self.open())
-        saved = max(0.0, (dense - allowance) / self.trace.total)
-        whole = self.prices.network(self.timed_operations)
-        limit = sum(self.prices.dense(ref) for ref in self.open()) - REALISED * saved * whole
-        return allocate_in_time(points, {n: self._seconds[n] for n in points}, allowance, limit)
-
-    def _seconds_of(self, ref: LayerRef, points: Sequence[Point]) -> list[float]:
-        """Return the predicted time of each point of a layer."""
-        assert self.prices is not None
-        return [
-            self.prices.dense(ref) if p.curve == DENSE
-            else self.prices.cost(ref, self.scheme_at(ref.name, p))
-            for p in points
-        ]  # fmt: skip
+    # Step 2: choice of ranks; see `rank_decision`.
 
     def path(self) -> tuple[tuple[float, float], ...]:
         """Return multiplications and summed errors of all layers with a curve, for every budget."""
@@ -420,10 +398,18 @@ def _measured(estimated: Curve, scheme: Scheme, aim: FitTarget, moments: Moments
     for at in probes:
         found = fit(scheme.with_ranks(estimated.ranks(int(at))), aim, 0)
         real = moments.error(matrices(*found)) ** 2
-        ratios.append(real / estimated.errors[at] if estimated.errors[at] > 1e-12 else 1.0)
+        ratios.append(real / estimated.errors[at] if estimated.errors[at] > ROUNDING else 1.0)
     between = np.interp(np.arange(count), probes, ratios)
     errors = np.minimum.accumulate(estimated.errors * between)
-    return Curve(estimated.scheme, estimated.costs, errors, estimated.ranks, estimated.spectrum)
+    return replace(estimated, errors=errors)
+
+
+def _corrected(made: Curve, estimated: Curve, measured: Curve) -> Curve:
+    """Correct a curve as another curve of the same pattern was, at the same multiplications."""
+    known = np.maximum(estimated.errors, ROUNDING)
+    ratios = np.where(estimated.errors > ROUNDING, measured.errors / known, 1.0)
+    errors = made.errors * np.interp(made.costs, measured.costs, ratios)
+    return replace(made, errors=np.minimum.accumulate(errors))
 
 
 def device_of(model: nn.Module) -> torch.device:

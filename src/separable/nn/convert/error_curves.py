@@ -17,7 +17,7 @@ from separable.lowering.scheme import Rank, Scheme
 from separable.nn.convert.decompose import chain_of
 from separable.nn.convert.least_squares import Metric
 
-__all__ = ["Curve", "curve", "kernel_ranks"]
+__all__ = ["Curve", "curve", "curves", "kernel_ranks"]
 
 Array = NDArray[Any]
 Costs = Callable[[Scheme], float]
@@ -44,6 +44,9 @@ class Curve:
     spectrum : ndarray
         Squares of the singular values of all batch values relative to their sum, descending, per
         bond.
+    suits_kernels : bool
+        True if its ranks are equal for all batch values and not too many to predict the time of each. False for
+        curves of all ranks, which waste the fewest multiplications.
     """
 
     scheme: Scheme
@@ -51,6 +54,7 @@ class Curve:
     errors: Array
     ranks: Callable[[int], Rank]
     spectrum: Mapping[str, Array]
+    suits_kernels: bool = True
 
     def first_within(self, error: float) -> int | None:
         """Return the cheapest point whose relative error is at most `tol`, or None."""
@@ -106,14 +110,12 @@ def curve(
         Give all batch values the same rank, for runtimes without layers of uneven ranks.
     """
     pattern = scheme.pattern
-    array = kernel.astype(np.float64).reshape([scheme.size(a) for a in pattern.letters])
-    if metric is not None:
-        array = metric.weighted(array)
-    flat = array.reshape(scheme.kernel_shape)
+    flat = _weighted(scheme, kernel, metric)
     if pattern.has_one_bond and len(pattern.factors) == 2:
+        squares = _squares(scheme, flat)
         if even or width:
-            return _of_even_pair(scheme, flat, cost, width)
-        return _of_pair(scheme, flat, cost)
+            return _of_even_pair(scheme, squares, cost, width)
+        return _of_pair(scheme, squares, cost)
     if pattern.has_one_bond:
         return _of_terms(scheme, flat, cost)
     chain = chain_of(scheme)
@@ -122,7 +124,32 @@ def curve(
     return _of_tree(scheme, flat, cost)
 
 
-def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
+def curves(
+    scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None, width: int
+) -> list[Curve]:
+    """Compute the curve of a layer at ranks that suit kernels and, for two factors, the one of all ranks.
+
+    The parameters are those of `curve`, with the multiplications as costs. Of patterns with several bonds there is one
+    curve, because they have equal ranks and few points in any case.
+    """
+    pattern = scheme.pattern
+    if not pattern.has_one_bond or len(pattern.factors) != 2:
+        return [curve(scheme, kernel, cost, metric)]
+    squares = _squares(scheme, _weighted(scheme, kernel, metric))
+    every = replace(_of_pair(scheme, squares, cost), suits_kernels=False)
+    return [_of_even_pair(scheme, squares, cost, width), every]
+
+
+def _weighted(scheme: Scheme, kernel: Array, metric: Metric | None) -> Array:
+    """Return the weights in double precision and in the metric of their errors."""
+    array = kernel.astype(np.float64).reshape([scheme.size(a) for a in scheme.pattern.letters])
+    if metric is not None:
+        array = metric.weighted(array)
+    found: Array = array.reshape(scheme.kernel_shape)
+    return found
+
+
+def _of_pair(scheme: Scheme, squares: Array, cost: Costs) -> Curve:
     """Return the curve of two factors: the largest singular values, equally many per group.
 
     Filters with factors of their own run as depthwise steps, which may have any number of terms
@@ -130,7 +157,7 @@ def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
     """
     pattern, bond = scheme.pattern, scheme.bonds
     batch = tuple(scheme.size(a) for a in pattern.batch)
-    squares = _squares(scheme, kernel).reshape(*batch, -1)
+    squares = squares.reshape(*batch, -1)
     groups = scheme.size("g") if "g" in pattern.batch and not _has_own_factors(scheme) else 1
     rows = squares.reshape(groups, -1)  # (groups, batch values * terms)
     order = np.argsort(-rows, axis=1, kind="stable")
@@ -157,13 +184,12 @@ def _has_own_factors(scheme: Scheme) -> bool:
     return all(a in scheme.pattern.batch for a in scheme.inputs + scheme.outputs)
 
 
-def _of_even_pair(scheme: Scheme, kernel: Array, cost: Costs, width: int) -> Curve:
+def _of_even_pair(scheme: Scheme, squares: Array, cost: Costs, width: int) -> Curve:
     """Return the curve of two factors with one rank for all batch values.
 
     With a width, the ranks are those that kernels with such vectors like.
     """
     bond = scheme.bonds
-    squares = _squares(scheme, kernel)
     rows = squares.reshape(-1, squares.shape[-1])  # (batch values, terms)
     total = max(float(rows.sum()), np.finfo(float).tiny)
     terms = rows.shape[1]

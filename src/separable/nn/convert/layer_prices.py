@@ -72,6 +72,8 @@ class LayerPrices:
 
     def cost(self, ref: LayerRef, scheme: Scheme) -> float:
         """Return the predicted time of a layer written as factors, in all calls."""
+        if self.runtime.is_compiled and scheme.pattern.has_one_bond:
+            scheme = scheme.with_ranks({b: int(r.max()) for b, r in scheme.ranks.items()})
         steps = lower(scheme)[1]
         return sum(
             self._sum(_operations(ref.spec, steps, s)) for s in self.shapes.get(ref.name, ())

@@ -13,6 +13,7 @@ programming over the budget in steps finds them (multiple-choice knapsack).
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +167,7 @@ def allocate_in_time(
     seconds: Mapping[str, Sequence[float]],
     budget: float,
     limit: float,
+    most_error: float = math.inf,
 ) -> Allocation:
     """Choose a point for each layer within a budget of multiplications that also takes no longer than a limit.
 
@@ -183,6 +185,9 @@ def allocate_in_time(
         Multiplications for these layers; at least those of the cheapest points.
     limit : float
         Seconds for these layers.
+    most_error : float
+        Largest sum of errors, relative to that of the choice by multiplications alone; choices beyond it are not
+        taken for their time.
 
     Examples
     --------
@@ -197,8 +202,9 @@ def allocate_in_time(
     whole = sum(max(p.cost for p in points) for points in layers.values())
     time = sum(max(known) for known in seconds.values())
     best: tuple[float, Allocation] | None = None
+    first = allocate(layers, budget)
     for weight in WEIGHTS:
-        found = allocate(layers, budget)
+        found = first
         if weight:
             mixed = {
                 name: [
@@ -208,7 +214,7 @@ def allocate_in_time(
                 for name, points in layers.items()
             }
             chosen = _cheap_enough(layers, mixed, budget)
-            if chosen is None:
+            if chosen is None or _error(chosen) > most_error * _error(first.chosen):
                 continue
             found = Allocation(chosen, found.path)
         taken = sum(seconds[n][layers[n].index(p)] for n, p in found.chosen.items())

@@ -11,6 +11,7 @@ import numpy as np
 from separable.errors import ArgumentError, RankError
 from separable.factorize.trees import matricise
 from separable.lowering.scheme import Scheme
+from separable.nn.convert.budget_allocation import budget_allocation
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.conversion_goal import Goal
 from separable.nn.convert.factored_layers import weights_of_conv
@@ -150,7 +151,7 @@ def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
     for _ in range(TRIES):
         chosen = {
             name: work.scheme_at(name, point)
-            for name, point in work.allocation(limit).chosen.items()
+            for name, point in budget_allocation(work, limit).chosen.items()
             if point.curve != DENSE
         }
         spent = sum(

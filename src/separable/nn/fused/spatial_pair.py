@@ -23,9 +23,9 @@ __all__ = ["FusedPair", "splits"]
 
 LEAST_COLUMNS = 32
 """Fewest columns for which a pair is faster in one kernel."""
-MOST_CHANNELS = 63
-"""Most channels that two dense steps of a pair may read: with more, PyTorch with channels last takes 0.75 to 0.91 of
-the time (3x1 and 1x3, 64 to 256 channels at 14^2 to 112^2; with 8 to 32 channels mostly more)."""
+MOST_CHANNELS = 15
+"""Most channels that two dense steps of a pair may read: with more, two steps of a program take 0.56 to 1.0 of the time
+(3x1 and 1x3, 16 to 48 channels at 32^2 to 256^2, and 16 and 32 channels at 32^3); with 4 or 8, 1.5 to 2 times as long."""
 
 
 def splits(first: Step, second: Step) -> str | None:
@@ -47,7 +47,9 @@ def splits(first: Step, second: Step) -> str | None:
             return "a stride along the last axis"
     read = max(first.in_channels, second.in_channels)
     if first.groups == second.groups == 1 and read > MOST_CHANNELS:
-        return f"more than {MOST_CHANNELS} channels, for which PyTorch is faster with channels last"
+        return (
+            f"more than {MOST_CHANNELS} channels, for which two steps are faster with channels last"
+        )
     kernels = first.kernel_size, second.kernel_size
     if any(a > 1 and b > 1 for a, b in zip(*kernels, strict=True)):
         return "both have taps along one axis"

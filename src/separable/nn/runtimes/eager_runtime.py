@@ -27,6 +27,7 @@ class EagerRuntime(Runtime):
     """PyTorch's operators, one by one, without compilation."""
 
     name, title = "torch", "PyTorch (eager)"
+    is_compiled = False
     profile_seconds = 9.0
 
     def why_not(self) -> str:

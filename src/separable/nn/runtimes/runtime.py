@@ -28,11 +28,15 @@ class Runtime(abc.ABC):
         Name in sentences.
     profile_seconds : float
         Time that its part of a profile takes on a quiet computer, with setting up the cases.
+    is_compiled : bool
+        True if it compiles whole networks: such networks are faster than operators one by one, so that budgets of
+        multiplications look at their times. Channels of different ranks run as if all had the largest one there.
     """
 
     name: str
     title: str
     profile_seconds: float
+    is_compiled: bool = True
 
     @abc.abstractmethod
     def why_not(self) -> str:
