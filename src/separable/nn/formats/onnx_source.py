@@ -60,6 +60,7 @@ class OnnxSource(Source):
         sizes = [sizes[:1] for _, sizes in graph_inputs(model.graph)]
         if sizes and all(s == sizes[0] for s in sizes):
             self.batch = next(iter(sizes[0]), None)
+            self.module.fixed_batch = self.batch
 
     def _find(
         self, graph: Any, outer: Constants | None, place: tuple[int | str, ...], refusal: str
