@@ -67,6 +67,23 @@ def test_an_onnx_file_is_counted(tmp_path: Path, call: Caller) -> None:
     assert "block.first" not in out
 
 
+def test_all_parameters_of_an_onnx_file_are_counted(tmp_path: Path, call: Caller) -> None:
+    """Those of nodes that are not convolutions too, as in the report of `convert`."""
+    onnx = pytest.importorskip("onnx")
+    path = _saved(tmp_path, 1)
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((1, 4, 1, 1), "f"), "b"))
+    model.graph.node[1].output[0] = "c"
+    model.graph.node.append(onnx.helper.make_node("Add", ["c", "b"], ["y"]))
+    onnx.save(model, path)
+    code, out, err = call(path, "--input-shape", "1x3x12x10", "--depth", 3)
+    assert code == 0, err
+    assert f"parameters {8 * 27 + 4 * 72 + 4}" in " ".join(out.split())
+    assert "m.onnx on 1x3x12x10" in out
+    found = json.loads(call(path, "--input-shape", "1x3x12x10", "--json")[1])
+    assert next((x["name"], x["cost"]["parameters"]) for x in found["layers"]) == ("", 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -120,6 +120,15 @@ def test_the_table_marks_the_best_and_counts_the_rows() -> None:
     assert "at least as good as both in 1 of 2 rows" in text
 
 
+def test_a_budget_that_a_method_cannot_meet_is_in_the_table() -> None:
+    values = {"nn.convert": 0.4, "whitening": math.nan, "Tucker-2 and CP": 0.3}
+    rows = [Outcome("net", "accuracy", 0.25, m, 0, q, 0.25) for m, q in values.items()]
+    rows.append(Outcome("net", "accuracy", 1.0, "dense", 0, 1.0, 1.0))
+    text = published.markdown(rows)
+    assert "| 0.25 | **0.400** | cannot be met | 0.300 |" in text
+    assert "in 1 of 1 rows" in text
+
+
 def test_missing_wheels_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no wheel in .* contains onet\.pt"):
         next(iter(published.faces(tmp_path)))

@@ -259,7 +259,7 @@ def _budget(budget: str | None, faster: float | None) -> str | None:
         raise ArgumentError("give one of `--budget` and `--faster`; got both")
     if not (faster > 1 and faster < float("inf")):
         raise ArgumentError(f"`--faster` must be a factor above 1, for example 2; got {faster:g}")
-    return f"{faster!r}x faster"
+    return f"{faster:.12g}x faster"
 
 
 def need_torch(command: str) -> None:

@@ -168,7 +168,7 @@ def _count_file(
             f"the multiplications of {source.title} depend on the size of its input: give "
             f"--input-shape, {source.input_hint()}"
         )
-    return source.module, ledger(source.module, shapes, backward=False)
+    return source.module, source.counted(ledger(source.module, shapes, backward=False))
 
 
 def network_names() -> tuple[str, ...] | None:

@@ -282,11 +282,18 @@ def _prepared(
 def _inputs_of_call(
     calibration: Calibration | None, input_shape: Any, model: nn.Module
 ) -> tuple[Any, ...]:
-    """Return inputs to measure a call with: one sample of the data, or random numbers of the shape."""
+    """Return inputs to measure a call with: one sample of the data, or random numbers of the shape.
+
+    The whole first batch where a sample is not one entry along the first axis of all inputs, for instance if
+    one of them is a state with another order of axes, or if a file takes a fixed number of samples.
+    """
     if calibration is not None:
         first = calibration.first
         if first is None or first.kwargs:
             return ()
+        sizes = {x.shape[:1] for x in first.tensors}
+        if len(sizes) != 1 or getattr(model, "fixed_batch", None):
+            return first.args
         return tuple(x[:1] if isinstance(x, torch.Tensor) and x.dim() else x for x in first.args)
     like = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     shapes = input_shape if isinstance(input_shape, list) else [input_shape]

@@ -10,7 +10,7 @@ from typing import Any
 from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, table
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.network_times import LEVEL
-from separable.nn.convert.runtime_comparison import duration
+from separable.nn.convert.runtime_comparison import RuntimeComparison, duration
 from separable.nn.ties import ties_text
 from separable.pages import table_fragment
 
@@ -215,17 +215,27 @@ def _times(report: Report) -> list[str]:
     if compared is None:
         return [time_line(report)]
     if found is None or found.runtime != compared.name:
-        said = [compared.text()]
+        said = [_compared(report, compared)]
         if found is None:
             return said
         return [*said, time_line(report)] if compared.slower else [time_line(report), *said]
-    first = compared.text()
+    first = _compared(report, compared)
     ratio_reached = compared.seconds_before / compared.seconds
     if not math.isnan(found.goal) and ratio_reached * found.goal < 1 - LEVEL:
         first = f"Goal of {1 / found.goal:.4g}x faster not met. {first}"
     if report.score is not None:
         first = f"{first} {report.score.text().capitalize()}."
     return [first]
+
+
+def _compared(report: Report, compared: RuntimeComparison) -> str:
+    """Return the sentences about the written file: its time, and its error on all data if that is known.
+
+    The comparison itself has the error of a single call.
+    """
+    if math.isnan(report.output_error):
+        return compared.text()
+    return f"{compared.time_text()} Error of its output on the data: {error_text(report.output_error)}."
 
 
 def _leading(report: Report) -> int:

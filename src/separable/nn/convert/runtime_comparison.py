@@ -51,24 +51,25 @@ class RuntimeComparison:
         """True if the converted file is slower than the original by more than measurements vary."""
         return self.seconds > NOISE * self.seconds_before
 
-    def text(self) -> str:
-        """Return the comparison as sentences."""
+    def time_text(self) -> str:
+        """Return the comparison of the times as a sentence."""
         ratio = self.seconds_before / self.seconds
         if self.slower:
             verdict = f"{1 / ratio:.2f} times SLOWER"
         else:
             verdict = f"{ratio:.2f} times faster" if ratio > NOISE else "as fast as before"
-        error = ""
-        if not math.isnan(self.output_error):
-            percent = 100 * self.output_error
-            said = (
-                f"{percent:.2g} %" if 0.005 < percent < 1000 else f"a factor of {percent / 100:.2g}"
-            )
-            error = f" Its outputs differ by {said} ({self.inputs})."
         return (
             f"In {self.runtime} the converted file takes {duration(self.seconds)} per call, the "
-            f"original {duration(self.seconds_before)}: {verdict}.{error}"
+            f"original {duration(self.seconds_before)}: {verdict}."
         )
+
+    def text(self) -> str:
+        """Return the comparison of times and outputs as sentences."""
+        if math.isnan(self.output_error):
+            return self.time_text()
+        percent = 100 * self.output_error
+        said = f"{percent:.2g} %" if 0.005 < percent < 1000 else f"a factor of {percent / 100:.2g}"
+        return f"{self.time_text()} Its outputs differ by {said} ({self.inputs})."
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values, with None for NaN, which JSON cannot represent."""

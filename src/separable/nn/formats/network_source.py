@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from separable.errors import ArgumentError
 from separable.nn.convert import ConvertedLayer, Report
+from separable.nn.ledger import Ledger
 
 __all__ = ["Batch", "Source"]
 
@@ -72,6 +73,10 @@ class Source(abc.ABC):
         """
         shapes = self.input_shapes() if input_shape is None else input_shape
         return shapes or None
+
+    def counted(self, found: Ledger) -> Ledger:
+        """Return the ledger of the module with what only the file knows added."""
+        return found
 
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
         """Return the batches in the form that the network takes."""

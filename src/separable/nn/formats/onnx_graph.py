@@ -45,12 +45,15 @@ class OnnxGraph(nn.Module):
     even_ranks : bool
         `convert` gives all channels of a layer the same rank, because ONNX has no layer with
         different ones.
+    fixed_batch : int or None
+        Number of samples of every call, if the graph takes no other.
     times_layers : bool
         False: `convert` does not time the layers in PyTorch, because the file runs elsewhere.
     """
 
     even_ranks = True
     times_layers = False
+    fixed_batch: int | None = None
 
     def __init__(
         self, model: Any, title: str, layers: Mapping[str, nn.Module], calls: Sequence[Call]

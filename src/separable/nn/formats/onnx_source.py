@@ -27,6 +27,7 @@ from separable.nn.formats.onnx_pruning import prune
 from separable.nn.formats.onnx_reading import graph_inputs, load, opset_of, parameters_of
 from separable.nn.formats.onnx_sizes import example_inputs, nodes_with_place
 from separable.nn.formats.onnx_timing import compared
+from separable.nn.ledger import Layer, Ledger
 
 __all__ = ["OnnxSource", "read_onnx"]
 
@@ -59,6 +60,7 @@ class OnnxSource(Source):
         sizes = [sizes[:1] for _, sizes in graph_inputs(model.graph)]
         if sizes and all(s == sizes[0] for s in sizes):
             self.batch = next(iter(sizes[0]), None)
+            self.module.fixed_batch = self.batch
 
     def _find(
         self, graph: Any, outer: Constants | None, place: tuple[int | str, ...], refusal: str
@@ -131,6 +133,19 @@ class OnnxSource(Source):
                 raise
             return None
         return [s if v is None else v for s, v in zip(shapes, values, strict=True)]
+
+    def counted(self, found: Ledger) -> Ledger:
+        """Name the ledger after the file, and add the parameters of nodes that are not modules."""
+        stored = sum(p.numel() for p in self.module.parameters())
+        rest = max(parameters_of(self.model.graph) - stored, 0)
+        layers = list(found.layers)
+        if rest and not any(x.name == "" for x in layers):
+            layers.insert(0, Layer("", "other nodes"))
+        at = next((k for k, x in enumerate(layers) if x.name == ""), None)
+        if at is not None:
+            cost = replace(layers[at].cost, parameters=layers[at].cost.parameters + rest)
+            layers[at] = replace(layers[at], kind="other nodes", cost=cost)
+        return replace(found, model=self.title, layers=tuple(layers))
 
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
         """Return the batches; the first one also says what sizes within the graph depend on."""
@@ -275,10 +290,11 @@ class OnnxSource(Source):
         is_data = len(plan.examples) == len(plan.inputs)
         inputs = example_inputs(self.model, sizes, plan.examples, self.title)
         times = compared(self.model.SerializeToString(), content, inputs, repeats)
+        batch = "one sample" if all(s[:1] in ((), (1,)) for s in sizes[:1]) else "one batch"
         kind = "of data" if is_data else "of random numbers"
         return replace(
             report,
-            comparison=RuntimeComparison("ONNX Runtime", f"one batch {kind}, {said}", *times),
+            comparison=RuntimeComparison("ONNX Runtime", f"{batch} {kind}, {said}", *times),
         )
 
     def _ties_outside(self, converted: nn.Module) -> Iterator[tuple[str, ...]]:

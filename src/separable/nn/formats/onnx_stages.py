@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -249,7 +250,7 @@ class Segment:
             graph.node.append(helper.make_node("Shape", [name], [self._measured[name]]))
         names = [*self.wanted, *self._measured.values()]
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        return session(model)
+        return session(model, torch.get_num_threads(), spins=False)
 
 
 def _taken(stage: Call | _Branch | Segment) -> set[str]:
@@ -262,7 +263,7 @@ def _made(stage: Call | _Branch | Segment) -> set[str]:
     return set(stage.wanted) if isinstance(stage, Segment) else set(stage.targets)
 
 
-def session(model: Any, threads: int = 0) -> Any:
+def session(model: Any, threads: int = 0, *, spins: bool = True) -> Any:
     """Return an onnxruntime session of a model or of a file's bytes.
 
     Parameters
@@ -270,6 +271,9 @@ def session(model: Any, threads: int = 0) -> Any:
     model : onnx.ModelProto or bytes
     threads : int
         Number of threads; 0 leaves it to onnxruntime.
+    spins : bool
+        Whether its threads keep a processor busy for a while after a run, to begin the next one sooner.
+        Between two convolutions that PyTorch runs they would take its processors.
 
     Raises
     ------
@@ -286,6 +290,8 @@ def session(model: Any, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    if not spins:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = model if isinstance(model, bytes) else model.SerializeToString()
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

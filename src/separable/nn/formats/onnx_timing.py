@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from separable.nn.formats.onnx_stages import session
@@ -23,7 +24,7 @@ def compared(
 ) -> tuple[float, float, float]:
     """Return the shortest time of each of two models, and the difference of their outputs.
 
-    They run in turns, so that other load on the machine affects both equally. The shortest time is
+    Both have as many threads as PyTorch. They run in turns, so that other load on the machine affects both equally. The shortest time is
     the one that other programs disturbed least.
 
     Parameters
@@ -41,7 +42,7 @@ def compared(
     error : float
         Root mean square difference relative to the deviation of the first outputs from their mean.
     """
-    sessions = [session(before), session(after)]
+    sessions = [session(content, torch.get_num_threads()) for content in (before, after)]
     results = [s.run(None, dict(inputs)) for s in sessions]
     best = [math.inf, math.inf]
     end = time.perf_counter() + LONGEST

@@ -76,7 +76,7 @@ class OnnxRuntime(Runtime):
         given = [np.ascontiguousarray(x.detach().numpy()) for x in tree_leaves(list(inputs))]
         names = [value.name for value in session.get_inputs()]
         feeds = dict(zip(names, given, strict=False))
-        return lambda: session.run(None, feeds)
+        return lambda: _outputs(session, feeds)
 
 
 def _session(data: bytes, profile: Path | None = None) -> Any:
@@ -90,6 +90,14 @@ def _session(data: bytes, profile: Path | None = None) -> Any:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _outputs(session: Any, feeds: dict[str, Any]) -> Any:
+    """Run a session; exceptions of ONNX Runtime, which derive from `Exception` alone, become RuntimeError."""
+    try:
+        return session.run(None, feeds)
+    except Exception as problem:
+        raise RuntimeError(str(problem).strip().splitlines()[0]) from problem
 
 
 def _exported(network: nn.Module, inputs: Sequence[Any]) -> bytes:
