@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 import separable as sep
 from separable.cost import factor_costs
@@ -31,8 +32,10 @@ __all__ = [
     "line",
     "multiplied",
     "network",
+    "output_shape",
     "positions",
     "ranks",
+    "same_shape",
     "second_strip",
     "share",
     "strips",
@@ -215,7 +218,7 @@ def derivation() -> str:
 
 
 def second_strip() -> str:
-    """Return the sum of two passes over 15x15, and that with a second pass as if its input were 15 wide."""
+    """Return the sum of two passes over 15x15, and that with a second pass over 15 rows."""
     first, second = factor_costs((15, 15, 1), (3, 3), 1, "ocyx -> ocy,ocx").values()
     total = first.multiplications + second.multiplications
     return f"{total:,}, not {2 * first.multiplications:,}"
@@ -225,6 +228,25 @@ def positions() -> str:
     """Return the number of outputs of a 3x3 kernel on 15x15, and the number of inputs."""
     outputs = sep.cost.conv((15, 15, 1), (3, 3), 1).multiplications // 9
     return f"{outputs}, not {15 * 15}"
+
+
+def output_shape() -> str:
+    """Return the output of a 5x5 layer with 256 filters on 12x12x3, and its input with the filters."""
+    seen = torch.zeros(1, 3, 12, 12)
+    _, filters, *space = torch.nn.Conv2d(3, 256, 5)(seen).shape
+    return f"{'x'.join(map(str, space))}x{filters}, not 12x12x{filters}"
+
+
+def same_shape() -> str:
+    """Return what a dense and a separable layer with arbitrary weights have in common."""
+    torch.manual_seed(0)
+    seen = torch.randn(1, 3, 12, 12)
+    with torch.no_grad():
+        whole = torch.nn.Conv2d(3, 256, 5)(seen)
+        apart = sep.nn.SeparableConv2d(3, 256, 5, padding="valid")(seen)
+    shape = "the same shape" if whole.shape == apart.shape else "other shapes"
+    values = "the same values" if torch.allclose(whole, apart, atol=0.1) else "not the same values"
+    return f"{shape}, {values}"
 
 
 def best_layer() -> str:

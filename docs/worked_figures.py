@@ -117,7 +117,7 @@ def _kernel_rows() -> Iterator[Figure]:
         KERNELS, "most kernels are not separable: the Laplacian", "rank 2, best product 10 % off",
         value.best_product,
         'separable kernel "0 1 0; 1 -4 1; 0 1 0" --rank 1',
-        ("Not separable", "with an error of 0.1.", "Singular values"), "Kernel", 1,
+        ("Not separable", "with an error of 0.1 of the kernel", "Singular values"), "Kernel", 1,
         "rank 2, not separable",
     )  # fmt: skip
 
@@ -193,7 +193,7 @@ def _layer_rows() -> Iterator[Figure]:
 def _slip_rows() -> Iterator[Figure]:
     yield Figure(
         SLIPS, "dense over separable, K = 5, C_in = 3, C_out = 256, and two lines with slips",
-        "22.78, not 0.267 or 0.0439", value.derivation, lesson=6, says="with a slip 0.267",
+        "22.78, not 0.267 or 0.0439", value.derivation, lesson=6, says="M for N 0.267",
     )  # fmt: skip
     yield Figure(
         SLIPS, "3x1 and then 1x3 on 15x15: the second pass runs on 13x15", "1,092, not 1,170",
@@ -203,6 +203,16 @@ def _slip_rows() -> Iterator[Figure]:
     yield Figure(
         SLIPS, "positions of a 3x3 kernel on 15x15", "169, not 225", value.positions, lesson=6,
         says="13 x 13 is 169",
+    )  # fmt: skip
+    yield Figure(
+        SLIPS, "output of 5x5, C_out = 256, on 12x12x3", "8x8x256, not 12x12x256", value.output_shape,
+        "separable cost conv --in 12x12x3 --kernel 5x5 --filters 256 --depth 2",
+        ("8x8x256", "1,228,800", "depthwise 4,800", "pointwise 49,152", "53,952", "22.8 times"),
+        "Layers", 6, "the output is 8 x 8 x 256, not 12 x 12 x 256",
+    )  # fmt: skip
+    yield Figure(
+        SLIPS, "a dense and a separable layer with arbitrary weights", "the same shape, not the same values",
+        value.same_shape, lesson=6, says="shapes: (1, 256, 8, 8) (1, 256, 8, 8)",
     )  # fmt: skip
     yield Figure(
         SLIPS, "4,800 + 49,152", "53,952, not 52,952",
@@ -262,6 +272,15 @@ PUBLISHED = (
 """Networks: name, options, our counts of parameters and multiply-adds, and those of the papers."""
 
 
+IN_LESSONS = {
+    "mobilenet_v1": (7, "MobileNet: 569 million multiply-adds, 4.23 million parameters"),
+    "efficientnet_b0": (14, "B0 386 M 5.29 M"),
+    "efficientnet_b1": (14, "B1 240 7.79 M"),
+    "efficientnet_b7": (14, "B7 600 66.35 M"),
+}
+"""Networks that lessons show at their published size: the lesson and what it prints."""
+
+
 def _network_rows() -> Iterator[Figure]:
     for name, options, ours, published in PUBLISHED:
         flags = " ".join("--dense" if v is True else f"--{o} {v}" for o, v in options.items())
@@ -270,8 +289,7 @@ def _network_rows() -> Iterator[Figure]:
             NETWORKS, f"{name}{', ' if words else ''}{words}: parameters, multiply-adds ({published} published)",
             ours, lambda name=name, options=options: value.network(name, **options),
             f"separable cost {name} {flags}".strip(), tuple(ours.split(", ")), "Layers",
-            14 if name.startswith("eff") else 7 if not options else 0,
-            {"efficientnet_b0": "B0 386 M 5.29 M", "efficientnet_b1": "B1 240 7.79 M"}.get(name, ""),
+            *(IN_LESSONS.get(name, (0, "")) if not options else (0, "")),
         )  # fmt: skip
     yield Figure(
         NETWORKS, "mobilenet_v1, first separable layer: depthwise + pointwise multiply-adds",
@@ -302,7 +320,7 @@ def _other_rows() -> Iterator[Figure]:
     )  # fmt: skip
     yield Figure(
         OTHERS, "kernels of rank 31, growing: passes, then FFT (of a reference computer)", "passes first, FFT later",
-        value.fft, "separable plan --sweep --kernel disk:50 --shape 1024x1024", ("FFT predicted to be faster than passes",), "Kernel", 5,
+        value.fft, "separable plan --sweep --kernel disk:50 --shape 1024x1024", ("The FFT is predicted to be faster than passes",), "Kernel", 5,
         "FFT before all others",
     )  # fmt: skip
 

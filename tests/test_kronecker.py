@@ -338,7 +338,7 @@ def test_the_command_takes_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     for sizes, message in (
         (["--sizes", "y:2"], "`--sizes` must be letters and sizes such as y=3,x=3; got 'y:2'"),
         (["--sizes", "y=2,x=3"], "do not divide its axis of 4"),
-        ([], "for instance --sizes y=2"),
+        ([], "for instance --sizes y=2, or --tol 1e-6 to find sizes"),
     ):
         assert run(["kernel", kernel, "--pattern", pattern, *sizes]) == 2
         assert message in " ".join(capsys.readouterr().err.split())

@@ -143,7 +143,7 @@ FACTS = {
     5: ["by the clock: sigma", "FFT before all others, predicted: radius"],
     6: [
         "dense 1,228,800", "4,800 + 49,152 = 53,952", "ratio 22.8", "45,630 dense; 4,563 + 5,070 = 9,633",
-        "with a slip 0.267", "separable over dense 0.0439", "kernel 1024 x 1024: 0.3333",
+        "M for N 0.267", "separable over dense 0.0439", "kernel 1024 x 1024: 0.3333",
         "4.74 times fewer", "585 + 507 = 1,092", "1.39 times fewer", "13 x 13 is 169",
         "the output is 8 x 8 x 256", "depthwise output: (1, 6, 8, 8)", "25 1,348,800 0.91 21,075 exact",
         "for there is a ReLU between its steps", "fused into one module: depthwise, pointwise",

@@ -236,7 +236,7 @@ SIZES = [
         (6, 6),
         {"y": 3},
         "group `(Xx)` of `(Yy)(Xx) -> YX,yx` has an axis of 6 to share among its letters; "
-        "give all but one of their sizes, for instance sizes={'x': 6}",
+        "give all but one of their sizes, for instance sizes={'x': 2}",
     ),
     (
         "(Yy)(Xx) -> YX,yx",

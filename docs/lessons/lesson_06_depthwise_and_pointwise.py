@@ -90,24 +90,29 @@ strips = sep.cost.factor_costs((15, 15, 1), (3, 3), 1, "ocyx -> ocy,ocx").values
 first, second = (cost.multiplications for cost in strips)
 print(f"two strips:  {single:,} dense; {first} + {second} = {first + second:,}, ", end="")
 print(f"{single / (first + second):.2f} times fewer")
-print(f"   {2 * first:,} counts the second strip as if its input were still 15 wide")
+print(f"   {2 * first:,} counts the second strip as if the first had left all 15 rows")
 print(f"   13 x 13 is {13 * 13}; {15 * 15} are the pixels of the input")
 
 # %%
 # The ratio is sometimes wrong, too. One derivation of dense over separable has letters of its own: M
-# input channels and N filters, our C_in and C_out. Its first line is right: N K² M / (M (K² + N)), which is N K² /
-# (K² + N). The next one has lost a letter: K² M / (K² + N). The last one, 1/K² + 1/N, is the
-# reciprocal of the right one: separable over dense. With the numbers of above:
+# input channels and N filters, our C_in and C_out. Its first line is right, and M cancels:
+#
+# .. code-block:: none
+#
+#     N K² M / (M (K² + N))  =  N K² / (K² + N)
+#
+# Two slips follow. The next line, K² M / (K² + N), has M where N belongs. The last line, 1/K² + 1/N,
+# is the reciprocal of the right one: it is separable over dense. With the numbers of the first example:
 m, n, k = 3, 256, 5
 print(f"counted, dense over separable    {dense.multiplications / (depthwise + pointwise):.2f}")
 print(f"N K² / (K² + N)                  {n * k**2 / (k**2 + n):.2f}")
-print(f"K² M / (K² + N), with a slip     {k**2 * m / (k**2 + n):.3f}")
+print(f"K² M / (K² + N), M for N         {k**2 * m / (k**2 + n):.3f}")
 print(f"1/K² + 1/N, separable over dense {1 / k**2 + 1 / n:.4f}")
 
 # %%
-# From the last line follows in that text that dense over separable is "always much less than 1". It
-# is the other way round. And separable over dense is not always small: it is at least 1/C_out, so with
-# three filters it never falls below 1/3, however large the kernel is.
+# That text concludes from its last line that dense over separable is "always much less than 1". It is
+# the other way round: dense costs more. And separable over dense is not always small: it is more than
+# 1/C_out, so with three filters it never falls below 1/3, however large the kernel is.
 print(f"3 filters, kernel 1024 x 1024: {1 / 1024**2 + 1 / 3:.4f}")
 
 # %%
@@ -215,7 +220,7 @@ axes[0].axhline(dense.multiplications / 1e6, color=ACCENT, ls="--")
 axes[0].text(1, dense.multiplications / 1e6, "dense", color=ACCENT, va="bottom")
 axes[0].set(xlabel="depth multiplier", ylabel="multiplications (millions)", ylim=(0, None))
 axes[1].plot(multipliers, errors, "o-", color=MAIN, ms=4)
-axes[1].set(xlabel="depth multiplier", ylabel="error of the weights", ylim=(0, None))
+axes[1].set(xlabel="depth multiplier", ylabel="relative error of the weights", ylim=(0, None))
 for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
 

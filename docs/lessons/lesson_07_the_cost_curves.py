@@ -104,8 +104,9 @@ for name, cost in layers.items():
     each = cost.multiplications_per_byte
     print(f"{name:17}{cost.multiplications:16,}{cost.bytes:12,}{each:16.2f}")
 whole, deep, point = layers.values()
-print(f"dense over separable: {whole.multiplications / (deep + point).multiplications:.1f} times")
-print(f"the multiplications, {whole.bytes / (deep + point).bytes:.1f} times the bytes")
+apart = deep + point
+print(f"dense over separable: {whole.multiplications / apart.multiplications:.1f} times", end=" ")
+print(f"the multiplications, {whole.bytes / apart.bytes:.1f} times the bytes")
 
 # %%
 # The depthwise layer needs 128 times fewer multiplications than the dense one but nearly as much
@@ -148,8 +149,8 @@ assert abs(together / (whole.bytes + 4 * channels * (58**2 - 56**2)) - 1) < 1e-1
 
 # %%
 # The first line is the usual claim, the last one ours (with the border of the image). Which of them is
-# the time? We measure both for the dense layer: tiles with the same weights each time, which then
-# stay in the cache, and tiles with weights that have to be fetched again, because so many copies of
+# the time? We measure both layers in both ways: tiles that all use the same weights, which then stay in
+# the cache, and tiles whose weights have to be fetched from memory each time, because so many copies of
 # them take turns that none stays.
 import time
 
@@ -168,46 +169,65 @@ def seconds(job, least=3, patience=0.05 if short else 0.3):
     return min(took)
 
 
-copies = 8 if short else 160  # of 590 kB each: more than the caches hold
-kernels = [torch.randn(channels, channels, 3, 3) for _ in range(copies)]
-same = kernels[:1] * copies
-print("tile        kept in the cache   fetched again   more time   bytes fetched")
-for tile in (4, 7, 14):
+def weights_of(layer):
+    """Return new weights: of a dense layer, or of a depthwise and a pointwise one."""
+    if layer == "dense":
+        return [torch.randn(channels, channels, 3, 3)]
+    return [torch.randn(channels, 1, 3, 3), torch.randn(channels, channels, 1, 1)]
+
+
+def tile_times(layer, tile, rounds=2 if short else 8):
+    """Return the usual seconds of a tile with weights from the cache and from memory."""
+    size = sum(w.nbytes for w in weights_of(layer))
+    copies = (5_000_000 if short else 100_000_000) // size  # together more than the caches hold
+    many = [weights_of(layer) for _ in range(copies)]
     patch = torch.randn(1, channels, tile + 2, tile + 2)
     took = {"kept": [], "again": []}
-    with torch.inference_mode():
-        for _ in range(
-            2 if short else 8
-        ):  # in turn, because other work on the machine disturbs both
-            for name, every in (("kept", same), ("again", kernels)):
+    for _ in range(rounds):  # in turn, because other work on the machine disturbs both
+        for name, every in (("kept", many[:1] * copies), ("again", many)):
+            each = []
+            for weights in every:
                 start = time.perf_counter()
-                for weights in every:
-                    torch.nn.functional.conv2d(patch, weights)
-                took[name].append((time.perf_counter() - start) / copies)
-    kept, again = min(took["kept"]), min(took["again"])
-    print(
-        f"{tile:2} x {tile:<2}{1e6 * kept:15.0f} us{1e6 * again:14.0f} us{again / kept - 1:12.0%}"
-        f"{4 * sizes_of_weights['dense'] / 1e6:12.2f} MB"
-    )
+                values = patch
+                for w in weights:  # a depthwise filter has one group per channel
+                    values = torch.nn.functional.conv2d(values, w, groups=channels // w.shape[1])
+                each.append(time.perf_counter() - start)
+            took[name].append(np.median(each))
+    return min(took["kept"]), min(took["again"])
+
+
+print("tile     layer      fetched   from the cache   from memory   more time")
+for tile in (4, 7, 14):
+    for layer in ("dense", "separable"):
+        fetched = sum(w.nbytes for w in weights_of(layer)) / 1e3
+        with torch.inference_mode():
+            kept, again = tile_times(layer, tile)
+        print(
+            f"{tile:2} x {tile:<2}  {layer:10}{fetched:5.0f} kB{1e6 * kept:14.0f} us"
+            f"{1e6 * again:11.0f} us{again / kept - 1:11.0%}"
+        )
 
 # %%
-# The larger the tile, the more arithmetic there is to hide the fetching of the weights behind. Good
-# programs choose tiles for which it does not matter, and then our count is the one that remains: what
-# *must* move. With a small cache, or with one output at a time, the usual claim is closer.
+# The dense layer fetches eight times as many weights, and for small tiles that takes a good part of its
+# time. The larger the tile, the more arithmetic there is for the same weights, and the less it matters.
+# Good programs choose such tiles, and then our count is the one that remains: what *must* move. With a
+# small cache, or with one output at a time, the usual claim is closer.
 
 # %%
 # The roofline
 # ------------
 # A processor has a maximum rate of multiply-adds and a maximum rate of memory traffic. Both are
-# quickly measured, here on one core. Arithmetic: the product of two large matrices or a dense
-# convolution, whichever is faster in PyTorch. Memory: a sum over an array much larger than the
+# quickly measured, here on one core. Arithmetic: the product of two large matrices, a dense or a
+# pointwise convolution, whichever is fastest in PyTorch. Memory: a sum over an array much larger than the
 # processor's cache.
 size = 512 if short else 1024
 a, b = torch.randn(size, size), torch.randn(size, size)
-conv, pixels = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False), torch.randn(1, 256, 28, 28)
+conv, mix = (torch.nn.Conv2d(256, 256, k, padding=k // 2, bias=False) for k in (3, 1))
+pixels = torch.randn(1, 256, 28, 28)
 with torch.inference_mode():
-    peak = size**3 / seconds(lambda: a @ b)
-    peak = max(peak, pixels.numel() * 256 * 9 / seconds(lambda: conv(pixels)))
+    peak = size**3 / seconds(lambda: a @ b, patience=0.05 if short else 1.0)
+    for layer, taps in ((conv, 9), (mix, 1)):
+        peak = max(peak, pixels.numel() * 256 * taps / seconds(lambda: layer(pixels)))  # noqa: B023
 
 count = 2**22 if short else 2**25
 x, out = torch.ones(count), torch.empty(count)
@@ -275,8 +295,11 @@ ax.spines[["top", "right"]].set_visible(False)
 # over the kinds of layers. The depthwise layers have few multiplications but much memory traffic.
 # The rest, mostly normalisation and ReLUs, hardly multiplies, but reads and writes everything once
 # more. This is why fast programs run them together with the preceding convolution.
-net = sep.nn.models.create("mobilenet_v1", width=0.25 if short else 1.0)
-ledger = sep.nn.ledger(net.eval(), (1, 3, 224, 224))
+net = sep.nn.models.create("mobilenet_v1").eval()
+ledger = sep.nn.ledger(net, (1, 3, 224, 224), backward=False)
+whole = ledger.total
+print(f"MobileNet: {whole.macs / 1e6:.0f} million multiply-adds", end=", ")
+print(f"{whole.parameters / 1e6:.2f} million parameters")
 sums = {"depthwise": [0, 0], "pointwise": [0, 0], "all the rest": [0, 0]}
 for layer in ledger.layers:
     name = next((kind for kind in sums if kind in layer.name), "all the rest")
@@ -289,8 +312,10 @@ for name, (multiplied, moved) in sums.items():
 
 # %%
 # The library draws the same from rates that it measures once: all methods of a plan, here of a disk of
-# radius 5, and all layers of a network, both at their predicted times. The filters are near the place where
-# both rates are used; of the network, the depthwise layers are the leftmost and the slowest.
+# radius 5, and all layers of a network, both at their predicted times. Passes and the dense filter of the
+# disk are on the right of the ridge: arithmetic limits them. FFTs move more bytes per multiplication. Of
+# the network, the depthwise layers are on the left and have the lowest rates. (Four of them are far
+# left: they have stride 2, and PyTorch copies their input to pad it on one side.)
 plan = sep.plan(sep.kernels.disk(5), shape=(2048, 2048), dtype="float32")
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
 sep.plot.roofline(plan, axes[0]).set_title("filters", size=10)
@@ -305,6 +330,9 @@ sep.plot.roofline(ledger, axes[1]).set_title("layers of MobileNet", size=10)
 # one call. We count the bytes once more, with hooks at the modules that remain. (While a module has
 # hooks, it runs on its own, so that they see its inputs and outputs.)
 example = torch.randn(1, 3, 224, 224)
+if short:  # a narrow network will do
+    net = sep.nn.models.create("mobilenet_v1", width=0.25).eval()
+    ledger = sep.nn.ledger(net, example.shape, backward=False)
 fused, report = sep.nn.fuse(net, example, measure=False)
 print(f"fused layers: {len(report.fused)}, the first two:")
 for _, what in report.fused[:2]:
@@ -335,9 +363,9 @@ print(f"bytes of the fused network             {sum(moved) / 1e6:8.1f} million")
 print(f"saved                                  {1 - sum(moved) / before:8.0%}")
 
 # %%
-# What is saved in bytes is saved in time, as far as memory traffic and calls were what took it. The
-# multiplications are nearly the same in both; those of the normalisation are gone. The dense twin of the network, with a dense convolution in
-# place of each pair, shows what the separable layers saved in the first place:
+# Fewer bytes take less time, as far as memory traffic and calls were what took it. The multiplications
+# are nearly the same in both; those of the normalisation are gone. The dense twin of the network, with
+# a dense convolution in place of each pair, shows what the separable layers saved in the first place:
 twin = sep.nn.models.create("mobilenet_v1", width=0.25 if short else 1.0, dense=True).eval()
 networks = {"dense twin": twin, "layer by layer": net, "fused": fused}
 took = {}

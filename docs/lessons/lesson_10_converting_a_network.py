@@ -162,8 +162,8 @@ for layer in report.layers:
 # %%
 # Two things decide. One is the cost. A term of a layer with C_out output channels costs
 # 9 + C_out multiplications per input channel and position, the dense layer 9 C_out. Up to
-# 9 C_out / (9 + C_out) terms are cheaper than the dense layer, so a layer with few output channels, usually an early one, has
-# little to gain:
+# 9 C_out / (9 + C_out) terms are cheaper than the dense layer, so a layer with few output channels,
+# usually an early one, has little to gain:
 for channels in (16, 32, 64, 256):
     dense, term = 9 * channels, 9 + channels
     print(f"{channels:3} output channels: {dense / term:.1f} terms cost what the dense layer costs")

@@ -110,20 +110,20 @@ signed = torch.from_numpy((outside - inside).astype("float32"))[:, None] / SIZE
 
 
 def learn(net, seed, boundary):
-    """Train a network; `boundary` is the weight of the boundary loss."""
+    """Train a network; `boundary` is the weight of the boundary loss at the end."""
     optimizer = torch.optim.Adam(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=3e-3, total_steps=STEPS, pct_start=0.25
     )
     chance = torch.Generator().manual_seed(seed)
-    for _ in range(STEPS):
+    for step in range(STEPS):
         batch = torch.randint(TRAIN, (8,), generator=chance)
         logits = net(images[batch])
         likely = torch.sigmoid(logits)
         overlap = 2 * (likely * masks[batch]).sum() / (likely + masks[batch]).sum()
         loss = nn.functional.binary_cross_entropy_with_logits(logits, masks[batch]) + 1 - overlap
         if boundary:
-            loss = loss + boundary * (likely * signed[batch]).mean()
+            loss = loss + boundary * step / STEPS * (likely * signed[batch]).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -29,31 +29,15 @@ torch.set_num_threads(1)  # a network this small gains nothing from a second one
 TRAIN, TEST, STEPS, BATCH = (64, 64, 6, 8) if short else (2000, 500, 1600, 32)
 SIDE, RATE, LENGTH, TOKENS = 32, 4000, 2048, 12
 WORDS = [
-    "",
-    "the",
-    "a",
-    "is",
-    "it",
-    "looks",
-    "very",
-    "thing",
-    "here",
-    "old",
-    "new",
-    "round",
-    "crossed",
-]
+    "", "the", "a", "is", "it", "looks", "very", "thing", "here", "old", "new", "round", "crossed",
+]  # fmt: skip
 THINGS = [
     f"{age} {shape}, {sound}"
     for shape in ("disk", "cross") for sound in ("rising", "falling") for age in ("old", "new")
 ]  # fmt: skip
 
-
-TELLS = {
-    "shape": ("image", "text"),
-    "sound": ("audio",),
-    "age": ("text",),
-}  # what can tell each property
+# What can tell each property:
+TELLS = {"shape": ("image", "text"), "sound": ("audio",), "age": ("text",)}
 
 
 def picture(rng, crossed):
@@ -125,7 +109,8 @@ bar = figure.colorbar(drawn, ax=axes[1], shrink=0.9, label="log(1 + power)")
 # %%
 # The network
 # -----------
-# It has a head for each of the three properties. Its multiplications, and those of the dense twin, for one picture, one sound and one text:
+# It has a head for each of the three properties. Its multiplications, and those of the dense twin, for
+# one picture, one sound and one text:
 torch.manual_seed(0)
 options = {"width": 32, "depth": 1, "vocabulary": len(WORDS), "dropout": 0.0}
 net = MultiModalNet(dict.fromkeys(TELLS, 2), **options)
@@ -156,9 +141,8 @@ for _ in range(STEPS):
     given = SUBSETS[torch.randint(7, (1,), generator=chance).item()]
     logits = net(**{name: inputs[name][batch] for name in given})
     asked = [name for name, tellers in TELLS.items() if set(tellers) & set(given)]
-    loss = sum(nn.functional.cross_entropy(logits[n], answers[n][batch]) for n in asked) / len(
-        asked
-    )
+    each = [nn.functional.cross_entropy(logits[n], answers[n][batch]) for n in asked]
+    loss = sum(each) / len(each)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -170,9 +154,9 @@ print(f"loss {np.mean(losses[:10]):.2f} at first, {np.mean(losses[-50:]):.2f} at
 # %%
 # What each modality adds
 # -----------------------
-# A sample counts as right if all three properties are. The best that anybody could do follows from counting: a property that is not known is guessed, and
-# right in half of the cases. The picture tells the shape, the sound its direction, the text the age
-# and, in every second case, the shape.
+# A sample counts as right if all three properties are. The best that anybody could do follows from
+# counting: a property that is not known is guessed, and right in half of the cases. The picture tells
+# the shape, the sound its direction, the text the age and, in every second case, the shape.
 
 
 def attainable(given):

@@ -170,9 +170,10 @@ def _split(
     if len(axis) == 1 and not known:
         return {axis: n}
     if len(missing) > 1:
+        divisor = next((d for d in range(2, n) if n % d == 0), n)
         raise PatternError(
             f"group `({axis})` of `{pattern}` has an axis of {n} to share among its letters; "
-            f"give all but one of their sizes, for instance sizes={{{missing[-1]!r}: {n}}}"
+            f"give all but one of their sizes, for instance sizes={{{missing[-1]!r}: {divisor}}}"
         )
     if product <= 0 or (missing and n % product) or (not missing and n != product):
         raise PatternError(

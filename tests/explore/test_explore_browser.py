@@ -169,7 +169,7 @@ def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:
     assert page.inner_text("#rank-out") == "6 of 6"
     assert page.inner_text("#rank-text").startswith("6 terms are exact")
     assert missing[0] > missing[4] > np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum()
-    page.wait_for_selector("#picture-text:has-text('same result')")
+    page.wait_for_selector("#picture-text:has-text('same result; the largest output is 36,')")
 
 
 def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> None:

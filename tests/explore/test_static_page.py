@@ -358,6 +358,7 @@ def test_kernels_and_pixels_from_disk(page: Any) -> None:
         "#count-text"
     )
     assert page.inner_text("#pixel-passes-title") == "3 + 3 products"
+    assert page.inner_text("#approximate-caption").endswith("the row: 3 + 3 = 6 products per pixel")
     page.select_option("#example", "disk:7")
     page.wait_for_selector("#verdict:has-text('the sum of 6 products')")
     page.check("[name=source][value=paste]")
@@ -375,6 +376,14 @@ def test_layers_from_disk(page: Any) -> None:
     page.click("#tab-layers")
     page.wait_for_selector("#layer-verdict:has-text('53,952 separable: 22.8 times fewer')")
     assert page.locator("#layer-drawing svg").count() == 8
+    assert page.inner_text("#layer-sentence").startswith(
+        "Multiplications per output: 75 dense, 3.3 separable: 22.8 times fewer."
+    )
+    kernels = page.locator("#layer-drawing strong").all_inner_texts()
+    assert kernels == [
+        *("input", "256 kernels ", "output"),
+        *("input", "3 kernels ", "between", "256 kernels ", "output"),
+    ]
     page.fill("#layer-multiplier", "25")
     page.dispatch_event("#layer-form", "change")
     page.wait_for_selector("#layer-verdict:has-text('times more')")

@@ -84,6 +84,12 @@ def test_printed_report(name: str, text: object, request: pytest.FixtureRequest)
         assert max(map(len, shown.splitlines())) <= 60
 
 
+def test_a_budget_that_is_a_fraction_is_short() -> None:
+    _, report = convert(small_net(), budget=1 / 3, input_shape=SHAPE, repeats=0)
+    assert ", budget 0.333" in str(report)
+    assert "0.3333" not in str(report)
+
+
 def test_the_table_has_every_layer_and_the_totals() -> None:
     _, report = convert(small_net(), rank=2, input_shape=SHAPE, repeats=1)
     text = report.table(width=120)

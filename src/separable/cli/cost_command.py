@@ -227,12 +227,13 @@ def attention_command(
         return
     _, alike, beside = rows.values()
     times = ratio(alike.multiplications, beside.multiplications)
+    amount = "as many" if times == ratio(1, 1) else f"{times} times as many"
     power = f"^{len(space)}" if len(space) > 1 else ""
     weights = f"K{power}" if len(set(taps)) == 1 else "the kernel's number of weights"
     put(
         output(),
-        f"Counted like for like, attention over N = {positions} positions needs {times} times as "
-        f"many multiplications as the separable layer; both need the same where N = {weights} = {window}.",
+        f"Counted like for like, attention over N = {positions} positions needs {amount} "
+        f"multiplications as the separable layer; both need the same where N = {weights} = {window}.",
     )
 
 

@@ -179,7 +179,8 @@ class _Asked:
                     kernel.dense, self.pattern, rank=self.rank, tol=self.tol, sizes=self.sizes
                 )
             except PatternError as mistake:
-                text = re.sub(r"sizes=\{'(\w)': (\d+)\}", r"--sizes \1=\2", str(mistake))
+                found = r"--sizes \1=\2, or --tol 1e-6 to find sizes"
+                text = re.sub(r"sizes=\{'(\w)': (\d+)\}", found, str(mistake))
                 raise PatternError(text) from None
         least = spectrum(kernel.dense).rank
         return given if given.rank <= least else factorize(kernel.dense)
@@ -264,7 +265,7 @@ def _verdict(factors: Factors, values: Spectrum) -> str:
     if factors.rank == values.rank:
         return exact
     terms = f"{factors.rank} term{'' if factors.rank == 1 else 's'}"
-    return f"{exact}\nShown: {terms}, with an error of {factors.error:.2g}."
+    return f"{exact}\nShown: {terms}, with an error of {factors.error:.2g} of the kernel (Frobenius norm)."
 
 
 def _vector(values: NDArray[Any], max_values: int) -> str:

@@ -24,6 +24,8 @@ class KernelCount:
         Multiplications of the way that is compared: of all passes of all terms, or of a method.
     passes : int
         Number of passes; 0 if the way does not consist of passes.
+    way : str
+        Name of a way that does not consist of passes.
 
     Examples
     --------
@@ -31,12 +33,15 @@ class KernelCount:
     'multiplications per output: 9 dense (6 of its weights are not zero), 6 in 2 passes: 1.5 times fewer'
     >>> KernelCount(9, 9, 12, 4).sentence
     'multiplications per output: 9 dense, 12 in 4 passes: 1.3 times more'
+    >>> KernelCount(75, 75, 3.3, 0, "separable").sentence
+    'multiplications per output: 75 dense, 3.3 separable: 22.7 times fewer'
     """
 
     dense: int
     nonzero: int
     needed: float
     passes: int
+    way: str = ""
 
     @property
     def ratio(self) -> float:
@@ -50,7 +55,9 @@ class KernelCount:
         if self.nonzero != self.dense:
             zeros = f" ({self.nonzero} of its weights are not zero)"
         needed = f"{self.needed:.0f}" if self.needed == int(self.needed) else f"{self.needed:.1f}"
-        way = f" in {self.passes} pass{'' if self.passes == 1 else 'es'}" if self.passes else ""
+        way = f" {self.way}" if self.way else ""
+        if self.passes:
+            way = f" in {self.passes} pass{'' if self.passes == 1 else 'es'}"
         return (
             f"multiplications per output: {self.dense} dense{zeros}, {needed}{way}{self._verdict()}"
         )

@@ -92,7 +92,7 @@ def _sentence(sizes: Convolution, parts: Cost) -> str:
     """Return the counts for one value of the output, in the words of filters."""
     each = math.prod(sizes.kernel) * sizes.channels
     values = math.prod(sizes.outputs) * sizes.filters
-    return KernelCount(each, each, parts.multiplications / values, 0).sentence
+    return KernelCount(each, each, parts.multiplications / values, 0, "separable").sentence
 
 
 def _spatial(sizes: Convolution) -> dict[str, Any]:

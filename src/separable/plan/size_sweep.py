@@ -25,6 +25,8 @@ SIZES = (3, 5, 7, 9, 11, 15, 21, 31, 41, 51, 71, 101, 151, 201, 301)
 WAYS = {"dense": ("direct",), "passes": (SEPARABLE, LOW_RANK, "nested"), "FFT": ("fft", "overlap")}
 """What is compared, and the candidates of a plan that belong to it."""
 
+SUBJECTS = {"passes": "Passes are", "FFT": "The FFT is"}  # of sentences about them
+
 COLUMNS = ("kernel", "dense", "passes", "FFT", "dense", "passes", "FFT", "")
 
 
@@ -95,7 +97,7 @@ class SizeSweep(Value):
             size = self.crossing(first, then)
             where = f"from K = {size} on" if size else f"at no size up to {self.sizes[-1]}"
             remarks.append(
-                f"{then} predicted to be faster than {first} {where} (K: kernel {sides})."
+                f"{SUBJECTS[then]} predicted to be faster than {first} {where} (kernel {sides})."
             )
         return [*remarks, f"Rates: {self.machine}."]
 

@@ -181,10 +181,10 @@ export function factorize(values) {
 const digit = (x) => (x % 1 === 0.25 ? x - 0.05 : x).toFixed(1);
 
 // Multiplications per output in the words of every screen; `cost.KernelCount` has the same sentence.
-export function countSentence(dense, nonzero, needed, passes) {
+export function countSentence(dense, nonzero, needed, passes, name = "") {
   const zeros = nonzero === dense ? "" : ` (${nonzero} of its weights are not zero)`;
   const number = Number.isInteger(needed) ? String(needed) : digit(needed);
-  const way = passes ? ` in ${passes} pass${passes === 1 ? "" : "es"}` : "";
+  const way = passes ? ` in ${passes} pass${passes === 1 ? "" : "es"}` : name && ` ${name}`;
   return `multiplications per output: ${dense} dense${zeros}, ${number}${way}${verdict(dense, needed)}`;
 }
 

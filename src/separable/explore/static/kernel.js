@@ -196,7 +196,7 @@ async function filter() {
   const captions = {
     source: "the picture",
     first: `after the first pass, the column${rank > 1 ? " of term 1" : ""}: ${height} products per pixel`,
-    approximate: `after the second pass, the row${rank > 1 ? `; the sum of ${terms}` : ""}: ${rank * (height + width)} products per pixel`,
+    approximate: rank > 1 ? `after the second pass, the row; the sum of ${terms}: ${rank * (height + width)} products per pixel` : `after the second pass, the row: ${height} + ${width} = ${height + width} products per pixel`,
     exact: `all weights at once: ${height * width} products per pixel`,
     difference: "difference of the two results",
   };
@@ -213,7 +213,7 @@ async function filter() {
     $(id).classList.add("picks");
   }
   choosePixel(state.at);
-  const digits = (v) => (v === 0 ? "0" : v.toPrecision(3));
+  const digits = (v) => (v >= 1000 ? Math.round(v).toLocaleString("en") : v === 0 ? "0" : v.toPrecision(3));
   const bound = found.bound && found.bound <= found.scale ? `, guaranteed at most ${digits(found.bound)}` : "";
   const result = rank >= whole ? "Both ways give the same result" : `With ${terms} the result is wrong by up to ${digits(found.worst)} grey levels, ${digits(found.rms)} on average (root mean square)${bound}`;
   $("picture-text").textContent = `${state.note ? `The picture was ${state.note}. ` : ""}${result}; the largest output is ${digits(found.scale)}.`;

@@ -41,7 +41,7 @@ export function layer(asked) {
   return {
     output: after, dense, depthwise, pointwise, separable, ratio: dense.multiplications / separable.multiplications,
     spatial: channels === 1 && filters === 1 && space.length > 1 ? spatial(space, kernel, stride, asked.padding) : null,
-    sentence: countSentence(volume * channels, volume * channels, separable.multiplications / (places * filters), 0),
+    sentence: countSentence(volume * channels, volume * channels, separable.multiplications / (places * filters), 0, "separable"),
     break_even: (filters * volume) / (volume + filters), exact_from: Math.min(filters, volume),
     curves: {
       kernel: KERNELS.map((k) => [k, ratio(k ** space.length, filters, multiplier)]),

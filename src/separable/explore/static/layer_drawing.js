@@ -105,15 +105,15 @@ export function drawLayer(holder, { input, channels, kernel, filters, multiplier
   const result = () => figure([block(below, right, filters, scale, mixed, { ...pixel, through: false })], "output", after);
   const many = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"} `;
   const dense = line(
-    "Dense", `${output.join(" x ")} places x ${input.map(() => kernel).join(" x ")} x ${channels} weights x ${whole(filters)} filter${filters === 1 ? "" : "s"} = ${whole(counts.dense)} multiplications`,
+    "Dense", `${output.join(" x ")} positions x ${input.map(() => kernel).join(" x ")} x ${channels} weights x ${whole(filters)} filter${filters === 1 ? "" : "s"} = ${whole(counts.dense)} multiplications`,
     source(), operator("\u2217"), figure(some(filters, () => block(tall, kernel, channels, close, channel)), many(filters, "kernel"), size(taps, channels)), operator("\u2192"), result(),
   );
   const maps = channels * multiplier;
   const apart = line(
-    "Depthwise separable", `${output.join(" x ")} places x (${input.map(() => kernel).join(" x ")} x ${maps} + ${maps} x ${whole(filters)}) = ${whole(counts.depthwise)} + ${whole(counts.pointwise)} = ${whole(counts.separable)} multiplications`,
-    source(), operator("\u2217"), figure(some(maps, (k) => block(tall, kernel, 1, close, () => channel(Math.floor(k / multiplier)))), many(maps, "map"), `${taps}x1 each`),
+    "Depthwise separable", `${output.join(" x ")} positions x (${input.map(() => kernel).join(" x ")} x ${maps} + ${maps} x ${whole(filters)}) = ${whole(counts.depthwise)} + ${whole(counts.pointwise)} = ${whole(counts.separable)} multiplications`,
+    source(), operator("\u2217"), figure(some(maps, (k) => block(tall, kernel, 1, close, () => channel(Math.floor(k / multiplier)))), many(maps, "kernel"), `${taps}x1 each`),
     operator("\u2192"), figure([block(below, right, maps, scale, (k) => channel(Math.floor(k / multiplier)), pixel)], "between", between),
-    operator("\u2217"), figure(some(filters, () => block(1, 1, maps, 9, (k) => channel(Math.floor(k / multiplier)))), many(filters, "stick"), `${size(...input.map(() => 1))}x${maps} each`), operator("\u2192"), result(),
+    operator("\u2217"), figure(some(filters, () => block(1, 1, maps, 9, (k) => channel(Math.floor(k / multiplier)))), many(filters, "kernel"), `${size(...input.map(() => 1))}x${maps} each`), operator("\u2192"), result(),
   );
   holder.replaceChildren(dense, apart);
 }

@@ -50,7 +50,7 @@ async function count() {
   const counts = { dense: dense.multiplications, depthwise: depthwise.multiplications, pointwise: pointwise.multiplications, separable: separable.multiplications };
   shown = { ...asked, output: found.output, counts };
   draw();
-  $("layer-sentence").textContent = `${found.sentence[0].toUpperCase()}${found.sentence.slice(1)}. An output is one of the ${whole(asked.filters)} values at each place.`;
+  $("layer-sentence").textContent = `${found.sentence[0].toUpperCase()}${found.sentence.slice(1)}. An output is one of the ${whole(asked.filters)} values at each position.`;
   const lines = [["multiplications", "multiplications", whole], ["parameters", "parameters", whole], ["activations moved", "activation_bytes", bytes], ["weights moved", "weight_bytes", bytes], ["multiplications per byte", "per_byte", quantity]];
   table($("layer-table"), ["~", "dense", "separable", "-depthwise", "-pointwise"], lines.map(([name, key, format]) => ({ cells: [name, ...[dense, separable, depthwise, pointwise].map((c) => format(c[key]))] })));
   $("layer-text").textContent = multiplierText(found);

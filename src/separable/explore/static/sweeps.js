@@ -54,6 +54,6 @@ export function showRoofline({ rows, measured, roof }, shape) {
   const told = run.map((r, i) => `${r.title} ${quantity(points[i][0])} multiplications per byte, ${quantity(points[i][1])} per second`).join("; ");
   lines($("roofline"), series, { label: `Roofline. ${told}`, xLabel: "multiplications per byte moved", yLabel: "multiplications per second", formatX: quantity, formatY: quantity });
   $("roofline-text").textContent = roof
-    ? "On the slope memory is the limit: a method cannot go higher by fewer multiplications. On the flat part arithmetic is. Further up is not faster: what counts is the time in the table."
+    ? "On the slope memory is the limit: there, fewer multiplications save no time. On the flat part arithmetic is the limit. Further up is not faster: what counts is the time in the table."
     : "The rates of this computer's memory and arithmetic are not known; run separable machine to measure them.";
 }

@@ -174,7 +174,7 @@ def _said(work: Conversion) -> str:
     for name in ("rank", "tol", "budget", "runtime"):
         value = getattr(request, name)
         if value is not None:
-            words.append(f"{name} {value}")
+            words.append(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}")
     if len(words) == 1:
         words.append("exact")
     if request.metric is not None:
