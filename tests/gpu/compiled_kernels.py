@@ -36,7 +36,7 @@ TENSOR_CORES = {
     90: {"mma.sync", "wgmma.mma_async"},
     100: {"mma.sync", "tcgen05.mma"},
 }
-TRADED_BYTES, TRADED_REGISTERS = 24, 128
+TRADED_BYTES, TRADED_REGISTERS = 16, 128
 """Stack per thread that passes if the assembler uses so few registers: of 255 it then leaves some unused, to let more
 blocks run at the same time, and no choice of tiles prevents it."""
 Case = tuple[str, Launch, int]
