@@ -16,7 +16,7 @@ __all__ = ["WEIGHT_OUTPUTS", "GradientPass", "GradientTile", "gradient_registers
 MOST_OUTPUTS = 256
 """Most outputs whose weights' gradient one program can sum; a second kernel sums those of more."""
 OUTPUT_BLOCKS = (32, 64)
-"""Outputs per round of programs that do not sum the weights' gradient."""
+"""Outputs per round of programs that do not sum the weights' gradient; half of the outputs if those are fewer."""
 WEIGHT_OUTPUTS = 128
 """Outputs per program of the second kernel."""
 MOST_REGISTERS = {8: 200, 9: 200, 10: 150}
@@ -103,7 +103,8 @@ def _rounds(sizes: LayerSizes) -> list[tuple[int, bool]]:
     """Return outputs per round, and whether these are all."""
     wide = max(LEAST_PRODUCT, power_of_two(sizes.outputs))
     found = [(wide, True)] if wide <= MOST_OUTPUTS else []
-    return [*found, *((block, False) for block in OUTPUT_BLOCKS if block < wide)]
+    blocks = {min(block, wide // 2) for block in OUTPUT_BLOCKS} if wide > LEAST_PRODUCT else set()
+    return [*found, *((block, False) for block in sorted(blocks))]
 
 
 def gradient_registers(sizes: LayerSizes, tile: GradientTile, made: GradientPass) -> int:

@@ -182,8 +182,9 @@ def or_fallback(what: str, run: Callable[[], Result], fallback: Callable[[], Res
     run, fallback : callable
         Called without arguments.
     """
+    errors: tuple[type[BaseException], ...] = (KernelError, *_errors_of_memory())
     try:
         return run()
-    except (KernelError, *_errors_of_memory()) as error:
+    except errors as error:
         warn_of_fallback(what, error)
     return fallback()

@@ -48,13 +48,15 @@ def position_tiles(sizes: LayerSizes, count: int, *, last: bool) -> list[Three]:
     """Return tiles of about `count` positions that do not exceed the output by more than a power of two.
 
     With channels last tiles are compact, which reads the fewest samples twice. With channels first rows of x are
-    contiguous, so that tiles are at least 32 samples (a line of 128 bytes) wide if the output is.
+    contiguous, so that tiles are at least 32 samples (a line of 128 bytes) wide if the output is; with three axes 16, since
+    there narrow tiles save more samples around them than the halves of lines cost.
     """
+    least = 16 if sizes.out[0] > 1 else 32
     limit = [power_of_two(n) for n in sizes.out]
     found: list[Three] = []
     for width in (8, 16, 32, 64, 128):
         x = min(width, limit[2], count)
-        if not last and x < min(32, limit[2]):
+        if not last and x < min(least, limit[2]):
             continue
         rest = count // x
         y = min(limit[1], rest)
@@ -82,7 +84,7 @@ def layer_tiles(
         for stages in (1, 2)
         if math.prod(shape) >= LEAST_PRODUCT and math.prod(shape) * n <= MOST_SUMS * 32 * warps
         and math.prod(shape) * k <= MOST_MIDDLE * 32 * warps
-        and (warps == 4 or n >= 128)
+        and (warps == 4 or math.prod(shape) * n >= 128 * 64)
     }  # fmt: skip
     if not tiles:  # an output of a few positions
         tiles = {LayerTile(1, 1, LEAST_PRODUCT, 16, min(wide, 64), 4, 1)}

@@ -81,15 +81,13 @@ def rank_tiles(
     tiles = []
     for y in (16, 32, 64):
         for x in (16, 32, 64):
-            shape = tuple(
+            window_y, window_x = (
                 window_of(n, sizes.kernel[axis], sizes.stride[axis], sizes.dilation[axis])
                 for axis, n in ((1, y), (2, x))
             )
-            larger = y > max(16, power_of_two(sizes.out[1])) or x > max(
-                16, power_of_two(sizes.out[2])
-            )
-            if max(shape) <= MOST_WINDOW and not larger:
-                tiles += [RankTile(y, x, *shape, warps) for warps in (4, 8)]
+            most_y, most_x = (max(16, power_of_two(n)) for n in sizes.out[1:])
+            if max(window_y, window_x) <= MOST_WINDOW and y <= most_y and x <= most_x:
+                tiles += [RankTile(y, x, window_y, window_x, warps) for warps in (4, 8)]
     fitting = [t for t in tiles if rank_registers(t, precision) <= MOST_REGISTERS]
     found = ranked(device, fitting, lambda t: rank_work(sizes, t, terms, precision, itemsize))
     return [(t, seconds) for t, seconds, _ in found]
