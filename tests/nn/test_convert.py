@@ -116,10 +116,13 @@ def test_the_weight_error_is_the_closed_form(multiplier: int) -> None:
 
 
 def test_ragged_ranks_drop_the_smallest_values_of_all_channels() -> None:
+    """One channel needs more terms than the others, so that equal ranks would waste a budget."""
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 32, 3, bias=False)
-    net = nn.Sequential(conv)
-    small, report = convert(net, budget=0.3, input_shape=(1, 8, 9, 9), repeats=0)
+    with torch.no_grad():
+        conv.weight[:, 1:] *= 0.1 + 0.9 * torch.eye(9)[0].reshape(1, 1, 3, 3)
+        conv.weight[:, 0] *= 3
+    small, report = convert(nn.Sequential(conv), budget=0.3, input_shape=(1, 8, 9, 9), repeats=0)
     weights = conv.weight.detach().double().numpy().transpose(1, 0, 2, 3).reshape(8, 32, 9)
     values = np.sort((np.linalg.svd(weights, compute_uv=False) ** 2).ravel())[::-1]
     terms = report["0"].terms["R"]
@@ -127,6 +130,15 @@ def test_ragged_ranks_drop_the_smallest_values_of_all_channels() -> None:
     wanted = math.sqrt(values[terms:].sum() / values.sum())
     assert report["0"].weight_error == pytest.approx(wanted, rel=1e-6)
     assert len(set(small[0].ranks["R"])) > 1
+
+
+def test_equal_ranks_are_preferred_where_the_error_is_about_the_same() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    for pattern in ("ocyx -> oc,cyx", "auto"):
+        _, report = convert(net, pattern, budget=0.5, input_shape=(1, 8, 12, 12), repeats=0)
+        assert report.converted
+        assert all(isinstance(r, int) for x in report.converted for r in x.ranks.values())
 
 
 def test_a_tolerance_is_kept_layer_by_layer() -> None:

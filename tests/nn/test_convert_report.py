@@ -157,7 +157,8 @@ def test_the_tradeoff_falls_to_the_dense_network() -> None:
     assert errors[-1] == pytest.approx(0, abs=1e-6)
     at = np.searchsorted(costs, report.multiplications, side="right") - 1
     squares = [x.weight_error**2 for x in report.layers if x.spectrum]
-    assert math.sqrt(np.mean(squares)) == pytest.approx(errors[at], rel=0.02)
+    # Equal ranks and a shorter predicted time may cost some of the error.
+    assert 0.98 * errors[at] <= math.sqrt(np.mean(squares)) <= 1.2 * errors[at]
 
 
 def test_pictures() -> None:
@@ -182,7 +183,7 @@ def test_pictures() -> None:
 
 
 def test_kept_terms_of_a_spectrum_are_the_error() -> None:
-    _, report = convert(small_net(), budget=0.5, input_shape=SHAPE, repeats=0)
+    _, report = convert(small_net(), tol=0.4, input_shape=SHAPE, repeats=0)
     for layer in (x for x in report.converted if x.name != "5"):  # groups are kept even there
         left = layer.spectrum["R"][layer.terms["R"] :].sum()
         assert layer.weight_error == pytest.approx(math.sqrt(left), rel=1e-5)

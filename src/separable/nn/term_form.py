@@ -106,7 +106,7 @@ def run_terms(layer: Any, x: Tensor) -> Tensor | None:
     if layer.spec.padding_mode != "zeros" and any(p != (0, 0) for p in pads):
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the weights are constants
+        warnings.simplefilter("ignore")  # the tracer warns of weights that are constants
         terms = terms_of(layer)
         if terms is None:
             return None

@@ -25,16 +25,14 @@ from separable.nn.runtimes.known_runtimes import RUNTIMES
 
 __all__ = ["budget_allocation"]
 
-REALISED = (
-    0.8  # part of the saved multiplications' time that is to be saved in a runtime that was named
-)
-REALISED_ANYWHERE = 0.5  # the same in every compiled runtime where none was named
-MOST_ERROR = (
-    1.5  # largest ratio of summed squared errors that time may cost where no runtime was named
-)
-WASTED = (
-    0.5  # ranks that suit kernels are chosen unless others have less than this part of their error
-)
+REALISED = 0.8
+"""Part of the saved multiplications' time that is to be saved in a runtime that was named."""
+REALISED_ANYWHERE = 0.8
+"""The same on average over the compiled runtimes where none was named."""
+MOST_ERROR = 1.25
+"""Largest ratio of summed squared errors that time may cost where no runtime was named."""
+WASTED = 0.7
+"""Ranks that suit kernels are chosen unless other ranks have less than this part of their error."""
 
 
 def budget_allocation(work: Conversion, allowance: float) -> Allocation:
@@ -63,9 +61,9 @@ def budget_allocation(work: Conversion, allowance: float) -> Allocation:
     }
     if sum(min(p.cost for p in found) for found in suited.values()) > allowance:
         return every
-    found = _in_all_runtimes(work, suited, allowance, saved)
-    if _error(every) < WASTED * _error(found):
+    if _error(every) < WASTED * _error(allocate(suited, allowance)):
         return every
+    found = _in_all_runtimes(work, suited, allowance, saved)
     return Allocation(found.chosen, every.path)
 
 
@@ -87,7 +85,7 @@ def _in_one_runtime(
 def _in_all_runtimes(
     work: Conversion, points: Mapping[str, Sequence[Point]], allowance: float, saved: float
 ) -> Allocation:
-    """Limit the times in all compiled runtimes: the largest of them, each relative to its dense network."""
+    """Limit the mean of the times in all compiled runtimes, each relative to its dense network."""
     refs = [ref for ref in work.open() if ref.name in points]
     if any(ref.name not in work.seconds for ref in refs):
         tables = _relative_times(work, refs, points)
@@ -95,7 +93,7 @@ def _in_all_runtimes(
             return allocate(points, allowance)
         for ref in refs:
             work.seconds[ref.name] = [
-                max(t) for t in zip(*(t[ref.name] for t in tables), strict=True)
+                sum(t) / len(t) for t in zip(*(t[ref.name] for t in tables), strict=True)
             ]
     dense = sum(work.seconds[ref.name][0] for ref in refs)  # the first point is the dense layer
     limit = dense - REALISED_ANYWHERE * saved

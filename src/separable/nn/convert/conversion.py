@@ -70,6 +70,8 @@ class Conversion:
     curves : dict of str to list of Curve
     seconds : dict of str to list of float
         Predicted times of the points that `budget_allocation` chose from, by layer.
+    by_score : bool
+        True if the curves have expected losses of the user's score for errors.
     """
 
     request: Request
@@ -85,6 +87,7 @@ class Conversion:
     original: nn.Module | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    by_score: bool = False
 
     def open(self) -> Iterator[LayerRef]:
         """Yield the layers that may be converted, in the order in which they run."""
@@ -174,9 +177,10 @@ class Conversion:
 
     @property
     def prefers_kernels(self) -> bool:
-        """True if multiplications are the goal and no runtime is named, so that ranks suit kernels where that costs little."""
-        goal = self.request.goal
-        return goal is not None and not goal.in_time and self.request.runtime is None
+        """True if multiplications are the goal, without a runtime or a score: ranks suit kernels where that costs little."""
+        goal, request = self.request.goal, self.request
+        by_score = self.by_score or request.metric is not None
+        return goal is not None and not goal.in_time and request.runtime is None and not by_score
 
     def _pricing(self, ref: LayerRef) -> tuple[Callable[[Scheme], float], float, int]:
         """Return the price of a scheme of a layer, the price of the dense layer, and the width of vectors.

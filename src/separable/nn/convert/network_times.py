@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +40,9 @@ class NetworkDuration:
         Part of the time that was to be left; NaN without a goal in time.
     reason : str
         Reason why times were not measured; empty if they were.
+    slower_in : mapping of str to float
+        Other runtimes in which the converted network was measured to be slower, and the time before divided by the time
+        after. They are measured for budgets of multiplications without a runtime.
     """
 
     runtime: str
@@ -50,6 +53,7 @@ class NetworkDuration:
     predicted_before: float = math.nan
     goal: float = math.nan
     reason: str = ""
+    slower_in: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

@@ -26,13 +26,8 @@ __all__ = ["DENSE", "Allocation", "Point", "allocate", "allocate_in_time", "hull
 
 DENSE = -1
 STEPS = 2000  # of the budget in the knapsack; costs are rounded up to whole steps
-WEIGHTS = (
-    0.0,
-    0.3,
-    1.0,
-    3.0,
-    10.0,
-)  # of a part of the time beside the same part of the multiplications
+WEIGHTS = (0.0, 0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 10.0)
+"""Weights of a part of the time beside the same part of the multiplications."""
 HALVINGS = 14  # of the limit on their weighted sum
 BETTER = 0.999  # the knapsack's choice replaces the other if it has at most this part of its error
 

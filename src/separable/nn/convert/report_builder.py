@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,13 +20,16 @@ from separable.nn.convert.conversion import Conversion, copied
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.factored_layers import measured, weight_error
 from separable.nn.convert.layer_refs import LayerRef
-from separable.nn.convert.network_times import NetworkDuration, timed_networks
+from separable.nn.convert.network_times import LEVEL, NetworkDuration, timed_networks
 from separable.nn.convert.user_score import metric_name
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.runtimes.known_runtimes import RUNTIMES
 from separable.nn.ties import ties_of, untied
 from separable.nn.torch_convs import CONVS, TRANSPOSED, spec_of
 
 __all__ = ["build_report"]
+
+ELSEWHERE = 0.5  # seconds for a pair of networks in a runtime that was not named
 
 
 def build_report(
@@ -105,7 +109,21 @@ def _duration(
         times = timed_networks(prices.runtime, networks, work.sample_inputs())
     except ArgumentError as problem:
         return replace(found, reason=str(problem))
-    return replace(found, seconds_before=times[0], seconds=times[1])
+    slower = _slower_in(work, networks) if work.prefers_kernels and chosen else {}
+    return replace(found, seconds_before=times[0], seconds=times[1], slower_in=slower)
+
+
+def _slower_in(work: Conversion, networks: Sequence[nn.Module]) -> dict[str, float]:
+    """Return the compiled runtimes in which the second network is slower, and the ratio of the times."""
+    found = {}
+    for name, runtime in RUNTIMES.items():
+        if not runtime.is_compiled or runtime.why_not():
+            continue
+        with contextlib.suppress(ArgumentError):  # it does not run there
+            before, after = timed_networks(runtime, networks, work.sample_inputs(), ELSEWHERE)
+            if before < (1 - LEVEL) * after:
+                found[name] = before / after
+    return found
 
 
 def _converted(

@@ -11,6 +11,7 @@ from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, t
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.network_times import LEVEL
 from separable.nn.convert.runtime_comparison import RuntimeComparison, duration
+from separable.nn.runtimes.known_runtimes import RUNTIMES
 from separable.nn.ties import ties_text
 from separable.pages import table_fragment
 
@@ -200,6 +201,8 @@ def time_line(report: Report) -> str:
         said = f"{ratio(before, after)} times as fast in {found.title}: {times}"
     if not found.is_measured:
         said += f", predicted and not measured ({found.reason})"
+    for name, gain in found.slower_in.items():
+        said += f"; SLOWER in {RUNTIMES[name].title}, {gain:.2f} times as fast"
     if found.misses_goal:
         said = f"Goal of {1 / found.goal:.4g}x faster not met. {said}"
     return f"{said}; {quality}."

@@ -194,7 +194,7 @@ class ScoreSearch:
         # No layer has a tolerance of its own. An infinite one lets a goal in time be missed.
         tol = math.inf if in_time and math.isfinite(self.tol) else None
         request = replace(self.request, metric=None, tol=tol)
-        return replace(self.work, request=request, curves=curves, seconds={})
+        return replace(self.work, request=request, curves=curves, seconds={}, by_score=True)
 
     def _loss(self, name: str, errors: Array, blend: float) -> Array:
         by_error = self._slope * errors
