@@ -15,8 +15,10 @@ from torch import nn
 
 from separable.cli import run
 from separable.nn import audit
+from separable.nn.audit.layer_outputs import LayerOutputs
 from separable.nn.convert import convert
 from separable.nn.formats import open_network
+from separable.nn.torch_convs import spec_of
 
 SHAPE = (1, 6, 14, 14)
 
@@ -53,6 +55,18 @@ def test_errors_are_those_of_outputs_on_the_example() -> None:
     said = " ".join(str(found).split())
     assert "Errors are root mean squares of the layers' outputs on the example" in said
     assert "half of the multiplications" in said
+
+
+def test_a_layer_with_one_position_has_the_error_of_its_only_output() -> None:
+    """The best bias would leave no error of a single value, so that any form would look exact."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 16, 3, bias=False).requires_grad_(False)
+    image = torch.randn(1, 8, 3, 3)
+    weight = conv.weight.detach().numpy()
+    difference = 0.1 * torch.randn(weight.shape).numpy()
+    found = LayerOutputs(spec_of(conv), weight, image).error(spec_of(conv), difference)
+    other = nn.functional.conv2d(image, torch.from_numpy(difference))
+    assert found == pytest.approx(float(other.norm() / conv(image).norm()), rel=1e-3)
 
 
 def test_shapes_give_random_numbers_and_no_example_gives_errors_of_weights() -> None:

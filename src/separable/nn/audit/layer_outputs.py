@@ -52,8 +52,13 @@ class LayerOutputs:
 
 
 def _deviation(output: Tensor, ndim: int) -> float:
-    """Return the norm of an output without the mean of each channel."""
+    """Return the norm of an output without the mean of each channel; with it where that is the only value.
+
+    A bias would make the error of a single value zero, whatever the weights are.
+    """
     axes = [a for a in range(output.dim()) if a != output.dim() - ndim - 1]
+    if math.prod(output.shape[a] for a in axes) < 2:
+        return float(output.norm())
     return float((output - output.mean(dim=axes, keepdim=True)).norm())
 
 
