@@ -60,7 +60,8 @@ def test_errors_are_those_of_outputs_on_the_example() -> None:
 def test_a_layer_with_one_position_has_the_error_of_its_only_output() -> None:
     """The best bias would leave no error of a single value, so that any form would look exact."""
     torch.manual_seed(0)
-    conv, image = nn.Conv2d(8, 16, 3, bias=False), torch.randn(1, 8, 3, 3)
+    conv = nn.Conv2d(8, 16, 3, bias=False).requires_grad_(False)
+    image = torch.randn(1, 8, 3, 3)
     weight = conv.weight.detach().numpy()
     difference = 0.1 * torch.randn(weight.shape).numpy()
     found = LayerOutputs(spec_of(conv), weight, image).error(spec_of(conv), difference)

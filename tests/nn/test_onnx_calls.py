@@ -61,7 +61,7 @@ def test_a_file_for_a_fixed_batch_is_timed_with_it(tmp_path: Path) -> None:
 def test_what_onnxruntime_refuses_is_said(tmp_path: Path) -> None:
     source = _opened(tmp_path, "n", is_stateful=True)
     batches = [(torch.rand(4, 3, 12, 12), torch.rand(3, 4, 8))]
-    with pytest.raises(ArgumentError, match="does not run in ONNX Runtime: .*invalid dimensions"):
+    with pytest.raises(ArgumentError, match=r"does not run in ONNX Runtime: .*invalid dimensions"):
         nn.convert(
             source.module, "auto", budget="2x faster", runtime="onnxruntime",
             data=source.calibration(batches),

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from separable.lowering.lower import lower
@@ -32,6 +31,7 @@ from separable.lowering.scheme import Scheme
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.covariances import Moments
 from separable.nn.convert.decompose import decomposed, multiplied
+from separable.nn.convert.normal_equations import filter_equations, solved
 
 __all__ = ["FitTarget", "fit", "fit_target", "matrices", "metric_of"]
 
@@ -79,7 +79,7 @@ def fit_target(weights: Array, moments: Moments, ridge: float) -> FitTarget:
     r = np.where(r > 0, r, 1.0)  # all inputs are 0: keep the trained weights
     weight = moments.patches + r * np.eye(n)
     right = moments.cross + r * weights
-    target = np.stack([_solved(s, c.T).T for s, c in zip(weight, right, strict=True)])
+    target = np.stack([solved(s, c.T).T for s, c in zip(weight, right, strict=True)])
     return FitTarget(target, weight)
 
 
@@ -199,7 +199,7 @@ def _output_factor(
         kept = np.flatnonzero(np.abs(q).sum(axis=2).ravel() > 0)
         solution = np.zeros_like(right)
         if len(kept):
-            solution[:, kept] = _solved(normal[np.ix_(kept, kept)], right[:, kept].T).T
+            solution[:, kept] = solved(normal[np.ix_(kept, kept)], right[:, kept].T).T
         found.append(solution)
     given = g + letters.outputs + lead + bonds
     whole = np.stack(found).reshape([scheme.size(a) for a in given])
@@ -243,15 +243,14 @@ def _filter_factor(
     for group, (moment, target) in enumerate(zip(moments, targets, strict=True)):
         product = (target @ moment.reshape(count * tail, -1)).reshape(-1, count, tail)
         flat = np.ascontiguousarray(moment.transpose(1, 0, 2, 3)).reshape(tail, -1)
-        for o, (rows, wanted) in enumerate(zip(q[group], product, strict=True)):
-            kept = np.flatnonzero(np.abs(rows).sum(axis=1) > 0)
-            if not len(kept):
-                continue
-            r = rows[kept]
-            half = (r @ flat).reshape(len(kept), count, count, tail) @ r.T  # (m, L, L', m')
-            normal = half.transpose(1, 0, 2, 3).reshape(count * len(kept), -1)
-            solved = _solved(normal, (wanted @ r.T).ravel())
-            found[group, o][:, kept] = solved.reshape(count, -1)
+        for part, normals, right in filter_equations(q[group], product, flat):
+            for o, normal, wanted in zip(range(*part), normals, right, strict=True):
+                kept = np.flatnonzero(np.abs(q[group, o]).sum(axis=1) > 0)
+                if len(kept):
+                    size = count * len(kept)
+                    matrix = normal[:, kept][..., kept].reshape(size, size)
+                    best = solved(matrix, wanted[:, kept].ravel())
+                    found[group, o][:, kept] = best.reshape(count, -1)
     given = g + outputs + lead + bond
     whole = found.reshape([scheme.size(a) for a in given])
     new = list(arrays)
@@ -327,16 +326,7 @@ def _sweep_group(
     return outs, ins
 
 
-# Solving and scaling.
-
-
-def _solved(matrix: Array, right: Array) -> Array:
-    """Solve a positive definite system, by least squares if it is numerically singular."""
-    try:
-        factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return np.asarray(scipy.linalg.lstsq(matrix, right, check_finite=False)[0])
-    return np.asarray(scipy.linalg.cho_solve(factor, right, check_finite=False))
+# Scaling.
 
 
 def _balanced(scheme: Scheme, arrays: list[Array]) -> list[Array]:
