@@ -77,24 +77,24 @@ html_theme_options = {
 }
 
 
-# "1 %" is one word: no line ends before the sign.
-PERCENTAGE = re.compile(r"(\d) %")
+# "1 %" and "4.2 M" are one word: no line ends before the sign or the unit.
+QUANTITY = re.compile(r"(\d) (%|[kMGT]\b|[kKMGT]?i?B\b|[nµum]?s\b|mm\b|px\b|pJ\b)")
 
 
-def _keep_percentages(_app: object, document: object, _name: str) -> None:
-    """Join numbers and percent signs by a space at which no line ends."""
+def _keep_quantities(_app: object, document: object, _name: str) -> None:
+    """Join numbers and their signs or units by a space at which no line ends."""
     from docutils import nodes
 
     assert isinstance(document, nodes.document)
     for text in list(document.findall(nodes.Text)):
-        joined = PERCENTAGE.sub("\\1\u00a0%", text)
+        joined = QUANTITY.sub("\\1\u00a0\\2", text)
         if joined != text and not isinstance(text.parent, (nodes.literal, nodes.literal_block)):
             text.parent.replace(text, nodes.Text(joined))
 
 
 def setup(app: Any) -> None:
-    """Connect the function that keeps percentages in one line."""
-    app.connect("doctree-resolved", _keep_percentages)
+    """Connect the function that keeps quantities in one line."""
+    app.connect("doctree-resolved", _keep_quantities)
 
 
 # The lessons are run; with LESSONS=short in the short form.

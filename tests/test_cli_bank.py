@@ -104,6 +104,11 @@ def test_messages(
             "cannot write into file: expected a folder. Name another one",
         ),
         (
+            ["in.npy", "result.npy", "-k", "box:3"],
+            "cannot write into result.npy: expected a folder, because each result is a file of its own; "
+            "got the name of a file. Name a folder, for example result",
+        ),
+        (
             ["in.npy", "no/out", "-k", "box:3"],
             "cannot create the folder no/out: no such file or directory",
         ),

@@ -255,9 +255,10 @@ LAYER = ("--in", "12x12x3", "--kernel", "5x5", "--filters", 256)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("conv", "--in", "12x12", *LAYER[2:]), "`--in` must be one size for each kernel axis and the channels; got (12, 12) for a kernel (5, 5)"),
+        (("conv", "--in", "12x12", *LAYER[2:]), "`--in` must be one size for each kernel axis and the channels; got 12x12 for a kernel 5x5. Append the channels, for instance 12x12x3"),
+        (("conv", "--in", "12x12x3", "--kernel", "5", *LAYER[4:]), "`--in` must be one size for each kernel axis and the channels; got 12x12x3 for a kernel 5. Give the kernel one size for each axis, for instance 5x5"),
         (("conv", "--in", "12xa", *LAYER[2:]), "`--in` must be whole numbers such as 512x512; got '12xa'"),
-        (("conv", "--in", "4x4x3", *LAYER[2:]), "`--kernel` (5, 5) must fit into the input (4, 4). Pad it, for instance --padding same"),
+        (("conv", "--in", "4x4x3", *LAYER[2:]), "`--kernel` 5x5 must fit into the input 4x4. Pad it, for instance --padding same"),
         (("conv", *LAYER, "--padding", "full"), "`--padding` must be 'same', 'valid' or whole numbers such as 1 or 2x1; got 'full'"),
         (("conv", *LAYER, "--stride", "0"), "`--stride` must be whole numbers >= 1 for each of 2 axes; got 0"),
         (("conv", *LAYER, "--stride", "1.5"), "`--stride` must be whole numbers such as 1 or 2x1; got '1.5'"),

@@ -388,10 +388,10 @@ def test_errors() -> None:
         cost.dense_filter((3, 0))
     with pytest.raises(errors.ArgumentError, match="must fit into the input"):
         cost.conv((3, 3, 1), (5, 5), 4)
-    with pytest.raises(
-        errors.ArgumentError, match="one size for each kernel axis and the channels"
-    ):
+    with pytest.raises(errors.ArgumentError, match=r"channels; .* for instance \(3, 3, 3\)"):
         cost.conv((3, 3), (3, 3), 4)
+    with pytest.raises(errors.ArgumentError, match=r"size for each axis, for instance \(5, 5\)"):
+        cost.conv((9, 9, 3), (5,), 4)
 
 
 LAYER = ((9, 9, 4), (3, 3), 8)

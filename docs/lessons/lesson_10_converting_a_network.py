@@ -117,7 +117,8 @@ print(f"{spread(originals)} right before, {spread(converted)} after")
 # -------------------
 # The conversion first computes the error of each layer at each rank. Together they give a curve
 # for the whole network, drawn here with the chosen budget:
-sep.plot.tradeoff(report)
+ax = sep.plot.tradeoff(report)
+title = ax.set_title("The best network for each budget")
 
 # %%
 # That is the error of the layers. What matters to a user is how many digits are read correctly,

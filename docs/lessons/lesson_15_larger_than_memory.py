@@ -243,8 +243,8 @@ axes[2].spines[["top", "right", "left"]].set_visible(False)
 axes[2].legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.18))
 
 # %%
-# The histogram of the noisy volume has one peak; that of the filtered volume has two, inside and
-# outside the foam.
+# The histogram of the noisy volume has one broad peak, and a narrow one at 0, where noise was cut off.
+# That of the filtered volume has two, inside and outside the foam.
 #
 # In one line
 # -----------

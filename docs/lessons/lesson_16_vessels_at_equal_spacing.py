@@ -16,6 +16,7 @@ counts what separable passes save in both steps.
 # scanner a slice of 2 mm is the mean of four fine planes; then come noise and a slowly changing
 # background.
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -216,7 +217,7 @@ assert scores["1 mm, smoothed first"] == max(scores.values())
 try:
     features.frangi(volume, scales, black_ridges=False, spacing=spacing)
 except sep.errors.ArgumentError as error:
-    print(error)
+    print(textwrap.fill(str(error), 80))
 
 # %%
 # What was saved
@@ -260,9 +261,9 @@ def by_scipy():
 
 part = equal[:48, :48, :48]
 times = {
-    "resampling": (seconds(by_scipy, 1), seconds(lambda: p(volume)), "SciPy"),
+    "resampling": (seconds(by_scipy), seconds(lambda: p(volume)), "SciPy"),
     "vesselness, 48 x 48 x 48": (
-        seconds(lambda: scikit_image_frangi(part, scales, black_ridges=False), 1),
+        seconds(lambda: scikit_image_frangi(part, scales, black_ridges=False)),
         seconds(lambda: features.frangi(part, scales, black_ridges=False)),
         "scikit-image",
     ),

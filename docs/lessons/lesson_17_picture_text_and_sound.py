@@ -14,6 +14,7 @@ the whole. We train it on samples whose truth is known, and ask what each modali
 # cross, the *sound* rises or falls, the *text* says that the thing is old or new. Every second text
 # also names the shape. So no modality alone is enough, and we know how much each can tell at most.
 import sys
+import textwrap
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ for name, values in inputs.items():
 figure, axes = plt.subplots(2, 4, figsize=(9.6, 4.6), layout="constrained")
 loudness = 1.0 + 0.8 * inputs["audio"][:4, 0].numpy()  # log(1 + power), as before normalisation
 for column, one in zip(axes.T, (0, 1, 2, 3), strict=True):
-    words = " ".join(WORDS[t] for t in inputs["text"][one] if t)
+    words = textwrap.fill(" ".join(WORDS[t] for t in inputs["text"][one] if t), 24)
     column[0].imshow(inputs["image"][one].movedim(0, 2).mul(0.3).clip(0, 1).numpy())
     thing = THINGS[sum(answers[name][one].item() << 2 - k for k, name in enumerate(TELLS))]
     column[0].set_title(f"{thing}\n“{words}”", size=8)

@@ -95,7 +95,7 @@ for kind in PICOJOULE:
 
 # %%
 # The gain in energy is smaller than that in multiply-adds wherever bytes dominate: the separable
-# network moves about as many activations as its dense twin. In 8-bit integers the arithmetic is nearly
+# networks move 1.5 to 1.9 times as many activations as their dense twins. In 8-bit integers the arithmetic is nearly
 # free, and memory decides alone.
 figure, ax = plt.subplots(figsize=(8.2, 3.8), layout="constrained")
 cases = [(n, d) for n in names for d in (True, False)]
@@ -120,17 +120,17 @@ ax.spines[["top", "right"]].set_visible(False)
 # million transfers per second, of 8 bytes with a bus of 64 bits:
 BANDWIDTH = 4266e6 * 8
 print(f"memory: at most {BANDWIDTH / 1e9:.1f} GB/s")
-print(f"{'least ms per picture':28}" + "".join(f"{r:>9} G/s" for r in (10, 30, 100, 1000)))
+print(f"{'least ms per picture, float32':30}" + "".join(f"{r:>9} G/s" for r in (10, 30, 100, 1000)))
 for case in cases:
     cost = counts[case]
     least = [max(cost.macs / (r * 1e9), cost.bytes / BANDWIDTH) for r in (10, 30, 100, 1000)]
     label = f"  {case[0]}{', dense' if case[1] else ''}"
-    print(f"{label:28}" + "".join(f"{1e3 * s:13.2f}" for s in least))
+    print(f"{label:30}" + "".join(f"{1e3 * s:13.2f}" for s in least))
 
 # %%
 # The columns are rates of multiply-adds. With a fast processor the last column is the time of the
-# bytes alone: from there on, dense and separable take equally long, and only moving less helps, for
-# example by computing a depthwise and a pointwise convolution together
+# bytes alone: there, most separable networks take about as long as their dense twins, and only moving
+# less helps, for example by computing a depthwise and a pointwise convolution together
 # (:ref:`lesson 7 <sphx_glr_lessons_built_lesson_07_the_cost_curves.py>`).
 #
 # How good is such a bound?

@@ -381,8 +381,8 @@ def test_layers_from_disk(page: Any) -> None:
     )
     kernels = page.locator("#layer-drawing strong").all_inner_texts()
     assert kernels == [
-        *("input", "256 kernels ", "output"),
-        *("input", "3 kernels ", "between", "256 kernels ", "output"),
+        *("input", "256 kernels", "output"),
+        *("input", "3 kernels", "between", "256 kernels", "output"),
     ]
     page.fill("#layer-multiplier", "25")
     page.dispatch_event("#layer-form", "change")

@@ -55,7 +55,7 @@ def test_multiplications_are_weights_times_lines(name: str) -> None:
     assert planned.multiplications_dense == pytest.approx(dense * math.prod(planned.shape))
     shrinking = [planned.request.bands[one.axis].outputs_per_sample for one in planned.passes]
     assert shrinking == sorted(shrinking)  # the later passes have less to do
-    assert f"{total} in all" in " ".join(str(planned).split())
+    assert f"{total:,} in all" in " ".join(str(planned).split())
 
 
 def test_labels_levels_and_types() -> None:

@@ -32,7 +32,7 @@ from separable.cli.volume_options import (
 )
 from separable.errors import ArgumentError, FileError
 from separable.files import ImageInfo, check_target, filter_image, read_image, write_image
-from separable.files.format_registry import locate, outer_file
+from separable.files.format_registry import is_image_path, locate, outer_file
 from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
 from separable.filter_bank import bank
@@ -193,6 +193,11 @@ def make_folder(folder: Path) -> None:
     """Create the folder of the results, if it does not exist."""
     if outer_file(folder, "write") != folder or (folder.exists() and not folder.is_dir()):
         raise FileError(f"cannot write into {folder}: expected a folder. Name another one")
+    if not folder.exists() and is_image_path(folder.name):
+        raise FileError(
+            f"cannot write into {folder}: expected a folder, because each result is a file of its own; "
+            f"got the name of a file. Name a folder, for example {folder.with_suffix('')}"
+        )
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -299,7 +300,7 @@ def _kind(layer: Convolution) -> str:
 
 @contextlib.contextmanager
 def _options_named() -> Iterator[None]:
-    """Name options in error messages as they are typed (`--in` for `input_shape`)."""
+    """Name options and sizes in error messages as they are typed (`--in` for `input_shape`, 5x5 for (5, 5))."""
     try:
         yield
     except ArgumentError as mistake:
@@ -307,6 +308,7 @@ def _options_named() -> Iterator[None]:
         for name, option in OPTIONS.items():
             text = text.replace(f"`{name}`", f"`{option}`")
         text = text.replace("padding='same'", "--padding same")
+        text = re.sub(r"\((\d+(?:, \d+)*),?\)", lambda sizes: sizes[1].replace(", ", "x"), text)
         raise type(mistake)(text) from None
 
 

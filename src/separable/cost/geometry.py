@@ -262,10 +262,18 @@ def _same(layer: Convolution, axis: int) -> tuple[int, int]:
 def _check_layer(input_shape: Sequence[int], kernel_shape: Sequence[int]) -> tuple[int, ...]:
     check_sizes("input_shape", input_shape)
     check_sizes("kernel_shape", kernel_shape)
-    if len(input_shape) != len(kernel_shape) + 1:
+    axes = len(input_shape) - 1
+    if len(kernel_shape) != axes:
+        remedy = ""
+        if len(kernel_shape) == len(input_shape):
+            remedy = f". Append the channels, for instance {(*input_shape, 3)}"
+        elif len(kernel_shape) == 1:
+            remedy = (
+                f". Give the kernel one size for each axis, for instance {(*kernel_shape,) * axes}"
+            )
         raise ArgumentError(
             f"`input_shape` must be one size for each kernel axis and the channels; "
-            f"got {tuple(input_shape)} for a kernel {tuple(kernel_shape)}"
+            f"got {tuple(input_shape)} for a kernel {tuple(kernel_shape)}{remedy}"
         )
     return tuple(input_shape)
 

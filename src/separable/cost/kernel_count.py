@@ -83,7 +83,7 @@ def count_kernel(kernel: ArrayLike, rank: int) -> KernelCount:
     Examples
     --------
     >>> count_kernel([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], rank=1)
-    KernelCount(dense=9, nonzero=6, needed=6, passes=2)
+    KernelCount(dense=9, nonzero=6, needed=6, passes=2, way='')
     """
     dense = np.asarray(kernel)
     return KernelCount(

@@ -145,8 +145,8 @@ class FeaturePlan:
         ratio = self.multiplications_dense / max(1, total)
         out = _result_type(self.image.dtype)
         notes = [
-            f"Multiplications: {total} per sample, {total * size} in all; dense "
-            f"{self.multiplications_dense}, {count_text(round(ratio, 1))} times as many.",
+            f"Multiplications: {total:,} per sample, {total * size:,} in all; dense "
+            f"{self.multiplications_dense:,}, {count_text(round(ratio, 1))} times as many.",
             f"Memory: image {amount(float(size * self.image.dtype.itemsize))}, results "
             f"{amount(float(self.results * size * out.itemsize))}, and less than 64 MiB.",
             LEGEND,

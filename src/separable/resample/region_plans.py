@@ -58,7 +58,7 @@ class RegionPlan:
     >>> import separable as sep
     >>> print(plan_region(sep.kernels.gaussian(1), (15, 15), output_region="valid", stride=2))
     4x4 outputs of 15x15 (valid), every 2nd along axes 0 and 1
-    separable: 42.8 multiplications per output, 684 in all (4050 without region and stride)
+    separable: 42.8 multiplications per output, 684 in all (4,050 without region and stride)
     pass  axis  samples  weights  result  multiplications
     ─────────────────────────────────────────────────────
        1     0  15 -> 4        9    4x15              540
@@ -195,7 +195,7 @@ class RegionPlan:
             f"{_sides(self.shape)} outputs of {_sides(problem.shape)} ({self.region})"
             f"{''.join(f', {s}' for s in strides)}\n"
             f"{'dense' if form is None else 'separable'}: {total / max(outputs, 1):.1f} multiplications per "
-            f"output, {total} in all ({all_outputs:.0f} without region and stride)"
+            f"output, {total:,} in all ({all_outputs:,.0f} without region and stride)"
             f"{table}"
         )
 

@@ -140,7 +140,7 @@ class ResamplingPlan:
         dense = count_text(round(self.multiplications_dense / outputs, 1))
         notes = [
             f"Multiplications: {count_text(round(self.multiplications / outputs, 1))} per output, "
-            f"{self.multiplications} in all. As one sum over all axes: {dense} per output."
+            f"{self.multiplications:,} in all. As one sum over all axes: {dense} per output."
         ]
         if self.request.votes:
             notes = [f"Labels are counted, with up to {dense} samples per output."]
@@ -228,8 +228,8 @@ def plan_resize(
        1     1  192 -> 96        6  32x96x192          3538944
        2     2  192 -> 96        6   32x96x96          1769472
        3     0   32 -> 64        2   64x96x96          1179648
-    Multiplications: 11 per output, 6488064 in all. As one sum over all axes: 72 per
-    output.
+    Multiplications: 11 per output, 6,488,064 in all. As one sum over all axes: 72
+    per output.
     Memory: input 4.5 MiB, result 2.25 MiB, and at most 64 MiB.
     """
     found: ResamplingPlan = _planned(resize, shape, dtype, new_shape, **options)
