@@ -6,8 +6,8 @@
 
 `wheel_networks.py` says how the wheels are fetched, and makes the inputs: crops of pictures, rendered text and
 generated sound, of other seeds for the test than for the calibration.  Converted files are kept in KEPT, so that a
-second run measures alone; the choice of ranks needs a quiet computer too, because candidates are timed.  The original and all converted files of a network run in turns,
-each twice, and the second call counts; the times are medians.
+second run measures alone; the choice of ranks needs a quiet computer too, because candidates are timed.  The original
+and all converted files of a network run in turns, each twice, and the second call counts; the times are medians.
 """
 
 from __future__ import annotations
