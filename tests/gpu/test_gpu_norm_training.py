@@ -58,9 +58,15 @@ def check(seed: int) -> set[str]:
         found = run(ours, tensors)
     wanted = run(oracle, [None if t is None else t.double() for t in tensors])
     # Normalisation divides by standard deviations, which amplifies what was rounded before.
+    allowed = 20 * case.allowed + 1e-4
+    largest = max(float(t.abs().max()) for t in wanted if t.numel())
     for mine, theirs in zip(found, wanted, strict=True):
         assert mine.dtype is case.dtype
-        assert error_of(mine, theirs) <= 20 * case.allowed + 1e-4
+        if theirs.numel() and float(theirs.abs().max()) <= 1e-9 * largest:
+            # Zero: a normalisation of the output removes what beta adds. Sums of rounded values come near.
+            assert float(mine.abs().max()) <= allowed * largest
+        else:
+            assert error_of(mine, theirs) <= allowed
     return {made.name for made in launches}
 
 
