@@ -7,6 +7,7 @@ depends on the computer.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,9 @@ def test_the_first_line(seconds: float, goal: float, line: str) -> None:
     duration: Any = NetworkDuration("torch", 2, seconds, 1e-2, goal=goal)
     object.__setattr__(report, "duration", duration)
     assert time_line(report).startswith(line)
+    slower = replace(duration, slower_in={"fused": 0.9})
+    object.__setattr__(report, "duration", slower)
+    assert "per call; SLOWER in fused programs, 0.90 times as fast; its error" in time_line(report)
 
 
 @pytest.mark.usefixtures("by_calls")

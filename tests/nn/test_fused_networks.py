@@ -330,8 +330,8 @@ def test_planes_touch_nothing_beside_their_arrays():
 def test_steps_of_two_layers_become_one():
     """The last step of a layer and the first of the next: the next layer gets what its second step reads."""
     torch.manual_seed(3)
-    first = nn.FactoredConv("ocyx -> ox,cy", 64, 32, 3, padding=1, rank=4)
-    second = nn.FactoredConv("ocyx -> ox,cy", 32, 32, 3, padding=1, rank=6)
+    first = nn.FactoredConv("ocyx -> ox,cy", 64, 8, 3, padding=1, rank=4)
+    second = nn.FactoredConv("ocyx -> ox,cy", 8, 8, 3, padding=1, rank=6)
     net = tnn.Sequential(first, tnn.ReLU(), second).eval()
     x = torch.randn(1, 64, 40, 40)
     fused, report = nn.fuse(net, x, measure=False)

@@ -14,6 +14,7 @@ from torch import nn as tnn
 from separable import nn
 from separable.nn.fused.fuse import fuse_without_choice
 from separable.nn.fused.fused_modules import FusedSeparable
+from separable.nn.fused.program.convolution_operations import Dense, Pointwise
 from separable.nn.fused.program.executor import Executor, RunSegment
 
 UNEVEN = [2, 3, 1, 3, 2, 3, 3, 2]
@@ -41,7 +42,7 @@ def test_values(ndim, act):
 
 
 def programs(fused):
-    """Return the programs of a network, and the operators that PyTorch runs between them."""
+    """Return a function that returns the programs of a network, and the operators that PyTorch runs between them."""
     executor = fused.__dict__["forward"]
     assert isinstance(executor, Executor)
     return executor.execution
@@ -149,3 +150,20 @@ def test_exported_files_copy_no_channels(pattern, rank, groups):
     with torch.no_grad():
         wanted = net(x)
     assert (torch.from_numpy(got) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+def test_networks_run_their_first_layer_and_wide_pairs_in_one_program():
+    """A single input channel fills no vector of a depthwise kernel, and a pair outside a program changes the layout."""
+    net = tnn.Sequential(
+        tnn.Conv2d(1, 24, 3, padding=1), tnn.BatchNorm2d(24), tnn.ReLU(),
+        nn.FactoredConv("ocyx -> ox,cy", 24, 24, 3, padding=1, rank=16), tnn.ReLU(),
+        tnn.Conv2d(24, 24, 1),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 1, 33, 40)
+    fused, _ = fuse_without_choice(net, x)
+    execution = programs(fused)(x.contiguous(memory_format=torch.channels_last))
+    (part,) = execution.parts
+    kinds = [type(operation) for operation in part.segment.operations]
+    assert kinds == [Dense, Dense, Dense, Pointwise]
+    exact = net.double()(x.double())
+    assert (fused(x) - exact).abs().max() <= 1e-5 * exact.abs().max()
