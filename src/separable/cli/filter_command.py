@@ -61,6 +61,7 @@ from separable.files.opening import open_source
 from separable.files.several_images import ImageChoice, choice_note, chosen_images, one_image
 from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
+from separable.plan.library_calls import compare_calls
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes, check_dtype, kernel_axes
 
@@ -106,7 +107,11 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print the plan, and predicted and measured times.")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Print the plan, and predicted and measured times beside those of SciPy and OpenCV.",
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
 ) -> None:
@@ -167,6 +172,8 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     if explain:
         show_plan(filter_plan, console)
         console.print()
+        if setup.combined is None and not missing and results.rescale is None:
+            console.print(str(compare_calls(filter_plan, image)), end="\n\n", soft_wrap=True)
     _report(console, filter_plan, setup, filter_plan.problem.out, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from separable import kernels
-from separable.demo.demo_peers import peers
 from separable.demo.demo_pictures import DENSE, PLANNED, Result, draw_photo, draw_volume
 from separable.distribution import install_command
 from separable.errors import FileError, SeparableError
@@ -25,6 +24,7 @@ from separable.factorize import factorize
 from separable.factors import Factors
 from separable.files import write_image
 from separable.plan import plan
+from separable.plan.library_calls import PASSES, library_calls
 from separable.plan.plan_text import duration
 
 __all__ = ["run_demo"]
@@ -159,7 +159,10 @@ def _compare(title: str, kernel: Array, own: Own | None, image: Array) -> Result
     # Step 2: time each; the first run of a plan includes loading and compilation.
     times: dict[str, float] = {}
     expected: Array | None = None
-    for name, call in peers(own, kernel, factors, image).items():
+    calls = {n: call for n, call in library_calls(filter_plan, image).items() if n != PASSES}
+    if own is not None:
+        calls["SciPy, own"] = lambda: own(image)
+    for name, call in calls.items():
         times[name], output = _time(call)
         expected = output if expected is None else expected
     direct(image)
