@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_every_call_computes_the_filter(
     if mode == "constant" and cval:  # lies outside between the passes too
         expected.discard("SciPy, passes")
     if "OpenCV" in names and (
-        module.find_spec("cv2") is None or mode not in ("reflect", "mirror", "nearest")
+        find_spec("cv2") is None or mode not in ("reflect", "mirror", "nearest")
     ):
         expected.remove("OpenCV")
     assert set(calls) == expected
