@@ -18,7 +18,7 @@ import separable as sep
 from separable import nn
 from separable.gpu import kernel_launch, kernel_support, tuned_tiles
 from separable.gpu.kernel_launch import Launch
-from separable.gpu.kernel_support import KernelError
+from separable.gpu.kernel_support import LaunchError
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("interpreted", "fresh")
@@ -87,7 +87,7 @@ def test_a_triton_that_cannot_compile_the_kernels_is_tried_once(
     x = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
     wanted = by_torch(name, x)
     with pytest.warns(
-        RuntimeWarning, match=r"the GPU kernel could not be run \(KernelError: "
+        RuntimeWarning, match=r"the GPU kernel could not be run \(LaunchError: "
     ) as seen:
         found = CALLS[name](x)
     torch.testing.assert_close(found, wanted)
@@ -174,11 +174,11 @@ def test_tiles_that_cannot_be_compiled_are_left_out_of_the_choice(
 
     def run(tile: int) -> None:
         if tile in (1, 3):
-            raise KernelError(f"tile {tile} is not compiled")
+            raise LaunchError(f"tile {tile} is not compiled")
         ran.append(tile)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     assert tuned_tiles._fastest([3, 9, 1, 7, 8, 6, 2], run) == 6
     assert set(ran) == {9, 7, 8, 6}  # four are measured, however many fail before
-    with pytest.raises(KernelError, match="tile 3 is not compiled"):
+    with pytest.raises(LaunchError, match="tile 3 is not compiled"):
         tuned_tiles._fastest([1, 3], run)

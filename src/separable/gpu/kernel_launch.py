@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from separable.gpu.kernel_support import KernelError, is_interpreting, warn_of_fallback
+from separable.gpu.kernel_support import LaunchError, is_interpreting, warn_of_fallback
 
 __all__ = ["Launch", "launch", "or_fallback", "recorded"]
 
@@ -113,7 +113,7 @@ def launch(made: Launch) -> None:
         return
     _check_grid(made)
     if _failed and _identity(made) in _failed:
-        raise KernelError(_failed[_identity(made)])
+        raise LaunchError(_failed[_identity(made)])
     first = next(a for a in made.arguments.values() if hasattr(a, "data_ptr"))
     with _on(first.device):
         try:
@@ -125,7 +125,7 @@ def launch(made: Launch) -> None:
                 raise
             # Compilers of other releases raise errors of any type: what they refuse, PyTorch runs.
             _failed[_identity(made)] = _described(made, error)
-            raise KernelError(_failed[_identity(made)]) from error
+            raise LaunchError(_failed[_identity(made)]) from error
 
 
 def _start(made: Launch) -> None:
@@ -157,7 +157,7 @@ def _errors_of_memory() -> tuple[type[BaseException], ...]:
 def _check_grid(made: Launch) -> None:
     limits = (MOST_BLOCKS, MOST_BLOCKS_OTHER, MOST_BLOCKS_OTHER)
     if any(n > most for n, most in zip(made.grid, limits, strict=False)):
-        raise KernelError(f"{made.name}: a grid of {made.grid} programs is larger than CUDA allows")
+        raise LaunchError(f"{made.name}: a grid of {made.grid} programs is larger than CUDA allows")
 
 
 def _on(device: Any) -> Any:
@@ -182,7 +182,7 @@ def or_fallback(what: str, run: Callable[[], Result], fallback: Callable[[], Res
     run, fallback : callable
         Called without arguments.
     """
-    errors: tuple[type[BaseException], ...] = (KernelError, *_errors_of_memory())
+    errors: tuple[type[BaseException], ...] = (LaunchError, *_errors_of_memory())
     try:
         return run()
     except errors as error:

@@ -28,7 +28,7 @@ __all__ = [
     "MINIMUM_TRITON",
     "MOST_ELEMENTS",
     "VARIABLE_GPU",
-    "KernelError",
+    "LaunchError",
     "interpreting",
     "is_interpreting",
     "serves",
@@ -49,7 +49,7 @@ LAYER_DTYPES = ("float32", "float16", "bfloat16")
 """Types of numbers of the layers' kernels."""
 
 
-class KernelError(RuntimeError):
+class LaunchError(RuntimeError):
     """Failure of a kernel that PyTorch can stand in for: Triton cannot compile or start it, or no tile of it fits."""
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from separable.gpu.device_profile import Device, for_capability
-from separable.gpu.kernel_support import KernelError
+from separable.gpu.kernel_support import LaunchError
 from separable.gpu.tile_cost import BlockWork, predicted
 from separable.machine.machine_profile import write_json
 from separable.machine.this_machine import cache_path
@@ -80,7 +80,7 @@ def chosen(
 
     Raises
     ------
-    KernelError
+    LaunchError
         If no candidate fits the device.
     """
     device = device_of(where)
@@ -90,7 +90,7 @@ def chosen(
         return found
     tiles = list(candidates(device))
     if not tiles:
-        raise KernelError(f"{kernel}: no tile fits {device.name}")
+        raise LaunchError(f"{kernel}: no tile fits {device.name}")
     if where.type != "cuda":
         _chosen[known] = tiles[0]
         return tiles[0]
@@ -109,7 +109,7 @@ def chosen(
 def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
     """Return the tile with the smallest median of a few interleaved runs, timed by CUDA events.
 
-    Tiles that cannot be compiled are left out. KernelError is raised if none can.
+    Tiles that cannot be compiled are left out. LaunchError is raised if none can.
     """
     import torch
 
@@ -119,7 +119,7 @@ def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
         try:
             run(tile)  # compile
             times[number] = []
-        except KernelError as error:
+        except LaunchError as error:
             failure = str(error)
         if len(times) == MOST_TUNED:
             break
@@ -133,7 +133,7 @@ def _fastest(tiles: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
             stop.synchronize()
             seconds.append(start.elapsed_time(stop))
     if not times:
-        raise KernelError(failure)
+        raise LaunchError(failure)
     return tiles[min(times, key=lambda n: sorted(times[n])[REPEATS // 2])]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from separable.distribution import install_command
-from separable.gpu.kernel_support import KernelError
+from separable.gpu.kernel_support import LaunchError
 
 try:
     import triton
@@ -18,7 +18,7 @@ except Exception as error:
             name="triton",
         ) from error
     # A release that does not fit this Python, this PyTorch or this system may raise anything.
-    raise KernelError(f"Triton cannot be imported: {type(error).__name__}: {error}") from error
+    raise LaunchError(f"Triton cannot be imported: {type(error).__name__}: {error}") from error
 
 __all__ = ["kernel", "tl", "triton"]
 
@@ -28,6 +28,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     try:
         return triton.jit(function)
     except Exception as error:  # a release with another language
-        raise KernelError(
+        raise LaunchError(
             f"Triton {triton.__version__} refuses {function.__name__}: {error}"
         ) from error
