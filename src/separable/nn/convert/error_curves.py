@@ -265,12 +265,13 @@ def _of_core(
     limits = (min(sizes[0], sizes[1] * cube.shape[3]), min(cube.shape[3], sizes[1] * sizes[0]))
     if width:
         points = _path(
-            left, _direct_costs(scheme, bonds, cost), [kernel_ranks(n, width) for n in limits]
-        )
+            left, _direct_costs(scheme, bonds, cost), [kernel_ranks(n, width) for n in limits],
+            sizes[1],
+        )  # fmt: skip
     else:
         steps = [max(1, n // LEVELS) for n in limits]
         grids = [[*range(1, n, step), n] for n, step in zip(limits, steps, strict=True)]
-        points = _path(left, _pair_costs(scheme, bonds, cost), grids)
+        points = _path(left, _pair_costs(scheme, bonds, cost), grids, sizes[1])
     values = {
         bonds[0]: energy.sum(axis=1) / total,
         bonds[1]: energy.sum(axis=0) / total,
@@ -323,9 +324,12 @@ def _direct_costs(scheme: Scheme, bonds: list[str], cost: Costs) -> Callable[[in
 
 
 def _path(
-    left: Array, cost: Callable[[int, int], float], grids: Sequence[Sequence[int]]
+    left: Array, cost: Callable[[int, int], float], grids: Sequence[Sequence[int]], middle: int
 ) -> list[tuple[int, int, float, float]]:
-    """Raise one rank or the other on its grid, whichever saves more error per cost."""
+    """Raise one rank or the other on its grid, whichever saves more error per cost.
+
+    The core, (R, middle, S), has at most rank R * middle along S and S * middle along R: larger ranks do not exist.
+    """
     first, second = grids
     i = j = 0
     points = []
@@ -334,7 +338,11 @@ def _path(
         now, price = float(left[r - 1, s - 1]), cost(r, s)
         points.append((r, s, price, now))
         up, right = min(i + 1, len(first) - 1), min(j + 1, len(second) - 1)
-        tries = {(up, j), (i, right), (up, right)} - {(i, j)}
+        tries = {
+            (a, b)
+            for a, b in {(up, j), (i, right), (up, right)} - {(i, j)}
+            if first[a] <= middle * second[b] and second[b] <= middle * first[a]
+        }
         if not tries:
             return points
 

@@ -192,12 +192,16 @@ class _Search:
     def _unreachable(self, fastest: float) -> ArgumentError:
         """Return an error that says how fast the network can become."""
         gain = self.before / fastest
-        outside = self.rest / self.before
+        # Of files the other operations have no predicted time: nothing is said of them.
+        outside = (
+            f"; {self.rest / self.before:.0%} of the time is outside the layers that can be converted"
+            if self.rest > 0
+            else ""
+        )
         return ArgumentError(
             f"`budget` {str(self.goal)!r} cannot be met in {self.prices.runtime.title}: at most "
             f"{gain:#.3g} times as fast is possible ({_ms(fastest)} instead of "
-            f"{_ms(self.before)} per call; {outside:.0%} of the time is outside the layers that can "
-            f"be converted). Give a smaller factor, or `tol`, which stops at that"
+            f"{_ms(self.before)} per call{outside}). Give a smaller factor, or `tol`, which stops at that"
         )
 
 
