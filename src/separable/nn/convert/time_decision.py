@@ -195,7 +195,7 @@ class _Search:
         # Of files the other operations have no predicted time: nothing is said of them.
         outside = (
             f"; {self.rest / self.before:.0%} of the time is outside the layers that can be converted"
-            if self.rest > 0
+            if self.rest > 0.005 * self.before
             else ""
         )
         return ArgumentError(
