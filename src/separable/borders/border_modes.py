@@ -52,6 +52,8 @@ class Border(ABC):
         Whether two passes with symmetric taps along the same axis may change places.
     scipy_name : str
         The name of this mode in `scipy.ndimage`; empty if SciPy does not have it.
+    opencv_name : str
+        The constant of this mode in `cv2`; empty if OpenCV's filters do not have it.
 
     Notes
     -----
@@ -77,6 +79,7 @@ class Border(ABC):
     fills: ClassVar[bool] = False
     commutes: ClassVar[bool] = False
     scipy_name: ClassVar[str] = ""
+    opencv_name: ClassVar[str] = ""
 
     @abstractmethod
     def extension(self, n: int, before: int, after: int) -> Indices:
@@ -250,6 +253,7 @@ class _Reflection(Border):
 
 class _Reflect(_Reflection):
     name, aliases, scipy_name = "reflect", ("grid-mirror",), "reflect"
+    opencv_name = "BORDER_REFLECT"
     help = "reflected, with the sample at the edge twice"
     picture = "d c b a | a b c d | d c b a"
     skipped = 0
@@ -260,7 +264,7 @@ class _Reflect(_Reflection):
 
 
 class _Mirror(_Reflection):
-    name, scipy_name = "mirror", "mirror"
+    name, scipy_name, opencv_name = "mirror", "mirror", "BORDER_REFLECT_101"
     help = "reflected, with the sample at the edge once"
     picture = "d c b | a b c d | c b a"
     skipped = 1
@@ -279,7 +283,7 @@ class _OfTheEdge(Border):
 
 
 class _Nearest(_OfTheEdge):
-    name, scipy_name = "nearest", "nearest"
+    name, scipy_name, opencv_name = "nearest", "nearest", "BORDER_REPLICATE"
     help = "the sample at the edge, again and again"
     picture = "a a a a | a b c d | d d d d"
 

@@ -35,11 +35,6 @@ MOST_PRODUCTS = 3e8
 REPEATS, PATIENCE = 5, 0.6
 """Runs of a call, and seconds after which it is not repeated."""
 OPENCV_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
-OPENCV_BORDERS = {
-    "reflect": "BORDER_REFLECT",
-    "mirror": "BORDER_REFLECT_101",
-    "nearest": "BORDER_REPLICATE",
-}
 LEGEND = (
     "SciPy, dense: scipy.ndimage.convolve or correlate; SciPy, passes: correlate1d along each axis, as "
     "gaussian_filter, sobel and gaussian_laplace do; OpenCV: sepFilter2D for a product, else filter2D."
@@ -183,7 +178,7 @@ def library_calls(filter_plan: Plan, image: Array) -> dict[str, Call]:
     calls: dict[str, Call] = {DENSE: lambda: function(image, shaped, **options)}
     factors = _few_products(filter_plan)
     # Between SciPy's passes a constant lies outside too: only zero stays what it was.
-    if factors is not None and (options["mode"] != "constant" or problem.cval == 0):
+    if factors is not None and not (problem.cval and any(b.fills for b in problem.modes)):
         calls[PASSES] = lambda: _passes(factors, request.operation, problem.axes, image, options)
     opencv = _opencv(filter_plan, factors, image)
     if opencv is not None:
@@ -272,7 +267,7 @@ def _passes(
 def _opencv(filter_plan: Plan, factors: Factors | None, image: Array) -> Call | None:
     """Return OpenCV's call: two passes for a product, else the dense kernel. None if it does not have the filter."""
     problem = filter_plan.problem
-    border = OPENCV_BORDERS.get(problem.modes[0].name)
+    border = problem.modes[0].opencv_name
     # Images may have channels along their last axis.
     planes = problem.axes == (0, 1) and (
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] <= 4)
