@@ -21,6 +21,8 @@ from test_compiled_memory import Guarded
 from separable.engine.compiled import thread_pool as pool
 from separable.engine.compiled.recursive_filter import fit
 
+pytestmark = pytest.mark.widths
+
 
 def boxed(
     image,

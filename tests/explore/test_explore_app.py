@@ -161,6 +161,7 @@ def test_a_layer_is_counted_as_in_the_worked_figures(page: TestClient) -> None:
     assert wrong["error"] == "`filters` must be a whole number, 1 .. 16384; got 0"
 
 
+@pytest.mark.apart
 def test_networks_are_counted_and_reports_read(page: TestClient) -> None:
     pytest.importorskip("torch")
     found = ask(page, "ledger", {"network": "mobilenet_v1"})

@@ -56,6 +56,7 @@ def near(found, exact, tolerance):
         assert (found.double() - exact).abs().max() <= tolerance * scale
 
 
+@pytest.mark.widths
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_values(dtype, tolerance, monkeypatch):
     monkeypatch.setattr(pool, "poison", True)

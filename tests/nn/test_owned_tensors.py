@@ -20,6 +20,8 @@ from separable import nn as layers
 from separable.engine import result_memory, tensor_memory
 from separable.kernels import gaussian
 
+pytestmark = pytest.mark.apart
+
 pytest.importorskip("numba")
 
 Make = Callable[[], Tensor]

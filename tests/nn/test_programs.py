@@ -21,7 +21,7 @@ from separable.errors import ArgumentError
 from separable.nn.fused.fuse import fuse_without_choice
 from separable.nn.fused.program import Executor
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.widths]
 ACTS = [tnn.Identity, tnn.ReLU, tnn.ReLU6, tnn.SiLU, tnn.Hardswish, tnn.GELU, tnn.Sigmoid]
 
 

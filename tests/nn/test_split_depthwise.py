@@ -22,6 +22,8 @@ from separable.nn.fused.operators import activate
 from separable.nn.fused.spatial_pair import FusedPair
 from separable.nn.fused.split_depthwise import PackedSplit, split_plan
 
+pytestmark = pytest.mark.widths
+
 
 @pytest.fixture(autouse=True)
 def same_threads(monkeypatch):

@@ -190,6 +190,7 @@ def test_vmap_and_functional_call() -> None:
     assert torch.allclose(mapped[1], layer(image(3, 2, 4, 9, 10)[1]), atol=1e-6)
 
 
+@pytest.mark.apart
 @pytest.mark.filterwarnings("ignore:.*treespec.*:FutureWarning")
 @pytest.mark.parametrize(
     ("name", "sizes"),

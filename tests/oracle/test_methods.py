@@ -7,6 +7,8 @@ from exact import MODES, assert_close, image_of
 import separable as sep
 from separable.testing import methods_for
 
+pytestmark = pytest.mark.apart
+
 RNG = np.random.default_rng(4)
 METHODS = (*methods_for(sep.plan(RNG.normal(size=(3, 4)), (6, 7))), "reference")
 KERNELS = {
