@@ -114,7 +114,7 @@ def agreement(first: Array, second: Array) -> float:
     """
     alike = np.count_nonzero((first == second) & (first > 0))
     made = np.count_nonzero(first) + np.count_nonzero(second)
-    return 2 * alike / made if made else float("nan")
+    return float(2 * alike / made) if made else float("nan")
 
 
 # ---------------------------------------------------------------- the networks of MTCNN

@@ -80,7 +80,7 @@ def test_what_was_kept_is_not_made_again(
 
 # Points of accuracy lost at a quarter of the multiplications, measured over seeds 0 to 5: mean and standard
 # deviation. One image of the test is 0.17 points.
-LOST = {"data-aware": (0.0184, 0.0054), "fine-tuned": (0.0095, 0.0064)}
+LOST = {"data-aware": (0.0276, 0.0143), "fine-tuned": (0.0156, 0.0034)}
 SEEDS = (0, 1, 2)
 
 

@@ -74,6 +74,7 @@ def _in_one_runtime(
     allowance: float,
     saved: float,
 ) -> Allocation:
+    """Limit the time in the runtime that was named."""
     for ref in work.open():
         if ref.name not in work.seconds:
             work.seconds[ref.name] = _seconds_of(work, prices, ref, points[ref.name])
